@@ -10,10 +10,13 @@ ANYWHERE = ("children", "expressions", "files")
 """They need no root, and no package of the machine."""
 SETS = {name: (name,) for name in ADVERSITIES} | {"all": tuple(ADVERSITIES)}
 ROUNDS = 10
+SECONDS = 5.0
+"""For how long things go wrong in `make test`."""
 
 
 async def test_what_goes_wrong_side_by_side(seed, tmp_path, record_report):
-    record_report(await run_adversities(ANYWHERE, seed=seed, folder=tmp_path))
+    report = await run_adversities(ANYWHERE, seed=seed, folder=tmp_path, seconds=SECONDS)
+    record_report(report)
 
 
 @pytest.mark.soak

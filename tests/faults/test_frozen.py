@@ -19,13 +19,6 @@ def check_report(report: FrozenReport):
         assert not report.repeated, report
 
 
-async def test_a_frozen_process(seed, tmp_path, record_report):
-    """A manager or a worker, as the seed says."""
-    report = await run_frozen(("manager", "worker")[seed % 2], seed=seed, folder=tmp_path)
-    record_report(report)
-    check_report(report)
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("moment", range(1, MOMENTS + 1))

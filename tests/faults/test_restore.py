@@ -9,12 +9,6 @@ pytestmark = pytest.mark.anyio
 MOMENTS = 5
 
 
-async def test_restored_postgres(seed, tmp_path, record_report):
-    report = await run_restore("one", seed=seed, folder=tmp_path)
-    record_report(report)
-    assert report.lost
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("daemons", ["one", "two"])
 @pytest.mark.parametrize("moment", range(1, MOMENTS + 1))

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from pubsubflow.store.migrate import load_migrations
-from support.faults.load import EXECUTIONS, Load
-from support.faults.rounds import ALL, CONTROL, WORKER
+from support.faults.environment import ALL, CONTROL, WORKER
+from support.faults.load import Load
 from support.faults.upgrade import open_cluster
 from support.former import unpack_former
 
@@ -31,31 +31,31 @@ async def test_a_cluster_is_upgraded_and_taken_back_daemon_by_daemon(former, see
         async with open_cluster(former, Path(home), tmp_path, seed) as cluster:
             load = Load(cluster.members, cluster.chance, part=PART)
             # The former version alone: it makes the schema, and tasks begin to wait.
-            (old,) = await cluster.start(former_whole=ALL)
+            old, old_worker = await cluster.start(former_control=CONTROL, former_worker=WORKER)
             known = len(await cluster.query("SELECT FROM migration"))
             newer = known < len(load_migrations())
             waiting = await cluster.begin_waits()
-            # Beside it a daemon of this version, which migrates.
+            # Beside it a manager of this version, which migrates.
             async with anyio.create_task_group() as group:
                 group.start_soon(load.post)
-                (new,) = await cluster.start(new_whole=ALL)
+                (new,) = await cluster.start(new_control=CONTROL)
             assert len(await cluster.query("SELECT FROM migration")) == len(load_migrations())
-            # This version alone ends what the former one has begun.
+            # That manager with the worker of the former version.
             async with anyio.create_task_group() as group:
                 group.start_soon(load.post)
                 await cluster.stop(old)
+            # This version alone ends what the former one has begun.
+            await cluster.start(new_worker=WORKER)
+            async with anyio.create_task_group() as group:
+                group.start_soon(load.post)
+                await cluster.stop(old_worker)
             await cluster.end_waits()
-            # A former manager starts on the newer schema, with a worker of this version.
-            old, worker = await cluster.start(former_control=CONTROL, new_worker=WORKER)
-            assert bool(old.logged("store.schema_newer")) == newer
+            # A former manager starts on the newer schema, with the worker of this version.
+            (again,) = await cluster.start(former_again=CONTROL)
+            assert bool(again.logged("store.schema_newer")) == newer
             async with anyio.create_task_group() as group:
                 group.start_soon(load.post)
                 await cluster.stop(new)
-            # The other way round.
-            await cluster.start(new_control=CONTROL, former_worker=WORKER)
-            async with anyio.create_task_group() as group:
-                group.start_soon(load.post)
-                await cluster.stop(old, worker)
             await cluster.check(load, waiting)
 
 
@@ -69,7 +69,7 @@ async def test_nothing_is_lost_while_daemons_of_both_versions_are_killed(former,
             for _ in range(KILLS):
                 for member in cluster.members:
                     await member.ready.wait()
-                moment = cluster.executions.count() + cluster.chance.randrange(1, EXECUTIONS)
+                moment = cluster.executions.count() + cluster.chance.randrange(1, load.executions)
                 async with anyio.create_task_group() as group:
                     group.start_soon(load.post)
                     await cluster.executions.reach(moment)

@@ -19,16 +19,16 @@ import msgspec
 import psutil
 
 from support.faults.checks import check
+from support.faults.environment import ALL, DAGS, Environment, Fault, Surroundings, open_environment
 from support.faults.load import Load
-from support.faults.rounds import ALL, DAGS, Environment, Fault, Surroundings, open_environment
 from support.faults.state import State, read_state, until_drained, until_idle
 
 ADVERSE_DAGS = Path(__file__).parents[2] / "faults" / "adverse_dags"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-SETTLE_SECONDS = 120
-DRAIN_SECONDS = 60
+SETTLE_SECONDS = 180
+DRAIN_SECONDS = 90
 BEFORE_SECONDS = 1
-ADVERSE_SECONDS = 9
+ADVERSE_SECONDS = 9.0
 AFTER_SECONDS = 2
 TICKS_SECONDS = 3
 DISK_MEGABYTES = 1100
@@ -69,18 +69,18 @@ class AdversityReport(msgspec.Struct, kw_only=True):
     seconds: float
 
 
-async def _leave_children(environment: Environment):
+async def _leave_children(environment: Environment, seconds: float):
     """Start tasks that leave children behind."""
-    end = anyio.current_time() + ADVERSE_SECONDS
+    end = anyio.current_time() + seconds
     async with _session() as session:
         while anyio.current_time() < end:
             await _ask(session, environment, "POST", "dags/adverse_children/runs", {})
             await anyio.sleep(0.5)
 
 
-async def _post_expressions(environment: Environment):
+async def _post_expressions(environment: Environment, seconds: float):
     """Post expressions and patterns that are expensive, and events that they are expensive for."""
-    end = anyio.current_time() + ADVERSE_SECONDS
+    end = anyio.current_time() + seconds
     made = set()
     async with _session() as session:
         while anyio.current_time() < end:
@@ -107,24 +107,24 @@ async def _delete(session: aiohttp.ClientSession, environment: Environment, path
             await anyio.sleep(0.2)
 
 
-async def _run_short_of_files(environment: Environment):
+async def _run_short_of_files(environment: Environment, seconds: float):
     """Hold idle connections, and let the daemon open no file for a third of the time."""
     member = environment.members[0]
     host, port = member.url.removeprefix("http://").split(":")
     with ExitStack() as idle:
         for _ in range(IDLE_CLIENTS):
-            idle.enter_context(socket.create_connection((host, int(port)), timeout=10))
+            idle.enter_context(socket.create_connection((host, int(port)), timeout=60))
         used = psutil.Process(member.pid).num_fds()
         resource.prlimit(member.pid, resource.RLIMIT_NOFILE, (used, OPEN_FILES))
-        await anyio.sleep(ADVERSE_SECONDS / 3)
+        await anyio.sleep(seconds / 3)
         resource.prlimit(member.pid, resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-        await anyio.sleep(ADVERSE_SECONDS * 2 / 3)
+        await anyio.sleep(seconds * 2 / 3)
 
 
-async def _fill_disk(environment: Environment):
+async def _fill_disk(environment: Environment, seconds: float):
     """Fill the disk that the home lies on, again as soon as something is freed; then free it."""
     filler = Path(environment.members[0].options.home).parent / "filler"
-    end = anyio.current_time() + ADVERSE_SECONDS
+    end = anyio.current_time() + seconds
     try:
         with filler.open("wb", buffering=0) as file:
             while anyio.current_time() < end:
@@ -139,15 +139,15 @@ async def _fill_disk(environment: Environment):
         filler.unlink()
 
 
-async def _set_clock_wrong(environment: Environment):
+async def _set_clock_wrong(environment: Environment, seconds: float):
     """Set the clock of the daemon and of Postgres wrong, and right again."""
     file = environment.executions.path.with_name("clock")
     file.write_text(f"{environment.chance.choice(CLOCK_STEPS)}\n")
-    await anyio.sleep(ADVERSE_SECONDS)
+    await anyio.sleep(seconds)
     file.write_text("+0\n")
 
 
-ADVERSITIES: dict[str, Callable[[Environment], Awaitable[None]]] = {
+ADVERSITIES: dict[str, Callable[[Environment, float], Awaitable[None]]] = {
     "children": _leave_children,
     "expressions": _post_expressions,
     "files": _run_short_of_files,
@@ -157,8 +157,16 @@ ADVERSITIES: dict[str, Callable[[Environment], Awaitable[None]]] = {
 """What goes wrong, by name."""
 
 
-async def run_adversities(names: Sequence[str], *, seed: int, folder: Path) -> AdversityReport:
+async def run_adversities(
+    names: Sequence[str], *, seed: int, folder: Path, seconds: float = ADVERSE_SECONDS
+) -> AdversityReport:
     """Let things go wrong side by side, under a steady load; afterwards all must be right.
+
+    Args:
+        names: Of `ADVERSITIES`.
+        seed: Of every choice.
+        folder: For logs and notes.
+        seconds: For how long things go wrong.
 
     Raises:
         CannotRunError: The machine lacks what one of them needs.
@@ -172,12 +180,12 @@ async def run_adversities(names: Sequence[str], *, seed: int, folder: Path) -> A
             async with anyio.create_task_group() as group:
                 group.start_soon(_watch_health, environment, slowest)
                 async with anyio.create_task_group() as working:
-                    whole = BEFORE_SECONDS + ADVERSE_SECONDS + AFTER_SECONDS
+                    whole = BEFORE_SECONDS + seconds + AFTER_SECONDS
                     working.start_soon(load.post_steadily, whole)
                     await anyio.sleep(BEFORE_SECONDS)
                     async with anyio.create_task_group() as adverse:
                         for name in names:
-                            adverse.start_soon(ADVERSITIES[name], environment)
+                            adverse.start_soon(ADVERSITIES[name], environment, seconds)
                 ended_at = time.time()
                 ticks = await _await_ticks(environment)
                 group.cancel_scope.cancel()

@@ -53,7 +53,8 @@ def main(options: DaemonOptions) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, options.open_files))
     config = Config(
         home=Path(options.home),
-        api=ApiSettings(port=0),
+        # Refusals are those of outages here, not of a busy machine.
+        api=ApiSettings(port=0, max_lag_seconds=120.0),
         worker=WorkerSettings(run_as=""),
         log=LogSettings(format="json"),
         # Ready means here that all DAGs are known, however slow the machine.

@@ -17,8 +17,8 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from support.faults.daemon import DaemonOptions
 
 SCRIPT = Path(__file__).with_name("daemon.py")
-START_SECONDS = 60
-STOP_SECONDS = 60
+START_SECONDS = 180
+STOP_SECONDS = 120
 MARK = "FAULT_ROUND"
 
 
@@ -60,6 +60,7 @@ class DaemonProcess:
         self._end_expected = False
         self._stopping = False
         self._ended = anyio.Event()
+        self._facts_marked = 0
 
     def kill(self):
         self._end_expected = True
@@ -120,13 +121,29 @@ class DaemonProcess:
             self.url = line.decode()
             self.ready.set()
 
+    def mark_log(self):
+        """Begin its log anew for `logged` and `warnings`."""
+        self._facts_marked = len(self.log_events())
+
     def logged(self, event: str) -> list[dict]:
         """Return the lines of its log about an event."""
-        return [fact for fact in self.log_events() if fact.get("event") == event]
+        return [fact for fact in self._facts() if fact.get("event") == event]
+
+    async def until_logged(self, event: str, seconds: float = 60) -> list[dict]:
+        """Return the lines about an event, once there is one."""
+        with anyio.move_on_after(seconds):
+            while not self.logged(event):  # noqa: ASYNC110 - of a process
+                await anyio.sleep(0.05)
+        found = self.logged(event)
+        assert found, f"{self.name} has not logged {event} in {seconds:g} s:\n{self.log_tail()}"
+        return found
 
     def warnings(self) -> list[dict]:
         """Return warnings and worse."""
-        return [fact for fact in self.log_events() if fact.get("level") not in ("info", "debug")]
+        return [fact for fact in self._facts() if fact.get("level") not in ("info", "debug")]
+
+    def _facts(self) -> list[dict]:
+        return self.log_events()[self._facts_marked :]
 
     def log_events(self) -> list[dict]:
         facts = []
@@ -154,7 +171,7 @@ async def stop_all(members: list[DaemonProcess]):
             stopping.start_soon(member.stop)
 
 
-async def await_no_process(mark: str, seconds: float = 10):
+async def await_no_process(mark: str, seconds: float = 60):
     """Wait until no process of a round is left: children of killed daemons too."""
     left = []
     with anyio.move_on_after(seconds):

@@ -47,7 +47,7 @@ class ExecutionLog:
     async def reach(self, count: int):
         """Return when there are so many executions: a moment in the middle of the load."""
         while self.count() < count:  # noqa: ASYNC110 - tasks in other processes write it
-            await anyio.sleep(0.001)
+            await anyio.sleep(0.005)
 
     def repeated(self) -> int:
         """Return how many executions were not the first of their attempt."""

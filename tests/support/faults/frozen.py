@@ -13,13 +13,12 @@ import msgspec
 import psutil
 
 from support.faults.checks import check
+from support.faults.environment import ALL, CONTROL, WORKER, Environment, Fault, open_environment
 from support.faults.executions import Execution
 from support.faults.load import Load
-from support.faults.rounds import ALL, CONTROL, WORKER, Environment, Fault, open_environment
+from support.faults.rounds import DRAIN_SECONDS, SETTLE_SECONDS
 from support.faults.state import read_state, until_drained, until_idle
 
-SETTLE_SECONDS = 60
-DRAIN_SECONDS = 30
 BEFORE_SECONDS = 3
 AFTER_SECONDS = 6
 FROZEN_SECONDS = 15

@@ -44,6 +44,8 @@ class Load:
         part: How large a load is, of the whole one.
 
     Attributes:
+        runs: Runs that one load makes at least.
+        executions: Likewise for executions: moments are chosen below that.
         forgotten: The store may have lost what was accepted: another id is right then.
         ids: Idempotency id → the event's id as the API answered it.
         events: Idempotency id → the event.
@@ -55,6 +57,7 @@ class Load:
         self, members: Sequence[DaemonProcess], chance: random.Random, *, part: float = 1.0
     ):
         self._part = part
+        self.runs, self.executions = (int(part * least) for least in (RUNS, EXECUTIONS))
         self._members = members
         self._chance = chance
         self._numbers = count(1)

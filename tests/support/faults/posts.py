@@ -1,6 +1,7 @@
 """Posts to a daemon that is killed meanwhile: each accepted event is stored exactly once."""
 
 import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from uuid import uuid4
@@ -11,7 +12,7 @@ import asyncpg
 import msgspec
 
 from support.faults.daemons import DaemonProcess
-from support.faults.rounds import Environment, Fault, open_environment
+from support.faults.environment import Environment, Fault, open_environment
 
 CLIENTS = 8
 POSTS = 30
@@ -26,7 +27,10 @@ KILLED = Fault(
 
 _PATIENCE_SECONDS = 10
 _PAUSE_SECONDS = 0.02
-_COUNTED = "SELECT (extra->>'n')::bigint AS n, count(*) AS copies FROM event GROUP BY 1"
+_COUNTED = """
+SELECT (event.extra->>'n')::bigint AS n, count(*) AS copies
+FROM event JOIN dataset ON dataset.id = dataset WHERE uri = $1 GROUP BY 1
+"""
 
 
 class PostsReport(msgspec.Struct, kw_only=True):
@@ -137,23 +141,20 @@ async def run_posts(*, kills: int, seed: int, folder) -> PostsReport:
         posts = Posts(member, environment.chance)
         for _ in range(kills):
             await member.ready.wait()
-            await _kill_under_load(environment, posts)
+            await kill_under_posts(environment, posts)
         await member.ready.wait()
-        counted = await _count(environment.dsn)
-    kept = set(counted)
-    assert set(counted.values()) == {1}, "an event is there twice"
-    assert posts.insisted | posts.once <= kept, "an accepted event is lost"
-    assert kept <= posts.insisted | posts.tried
+        kept = await check_posts(environment.dsn, posts)
     return PostsReport(
         seed=seed,
         kills=kills,
         accepted=len(posts.insisted | posts.once),
         unanswered=posts.answers[0],
-        kept=len(kept),
+        kept=kept,
     )
 
 
-async def _kill_under_load(environment: Environment, posts: Posts):
+async def kill_under_posts(environment: Environment, posts: Posts):
+    """Let all clients post, and kill the daemon at a random moment in the middle of it."""
     moment = posts.answered + environment.chance.randrange(1, CLIENTS * POSTS // 2)
     reached = anyio.Event()
 
@@ -165,11 +166,18 @@ async def _kill_under_load(environment: Environment, posts: Posts):
         group.start_soon(posts.post, on_answer)
         await reached.wait()
         KILLED.inject(environment)
+        environment.injected_at.append(time.time())
 
 
-async def _count(dsn: str) -> dict[int, int]:
+async def check_posts(dsn: str, posts: Posts) -> int:
+    """Check that every accepted event is there, each once; return how many are."""
     connection = await asyncpg.connect(dsn)
     try:
-        return {row["n"]: row["copies"] for row in await connection.fetch(_COUNTED)}
+        rows = await connection.fetch(_COUNTED, DATASET)
     finally:
         await connection.close()
+    kept = {row["n"] for row in rows}
+    assert {row["copies"] for row in rows} == {1}, "an event is there twice"
+    assert posts.insisted | posts.once <= kept, "an accepted event is lost"
+    assert kept <= posts.insisted | posts.tried
+    return len(kept)

@@ -15,13 +15,12 @@ from anyio import to_thread
 
 from pubsubflow.embedded.binaries import find_postgres
 from support.faults.checks import check
-from support.faults.executions import ExecutionLog
-from support.faults.load import EXECUTIONS, Load
-from support.faults.rounds import ALL, CONTROL, WORKER, Environment, Fault, open_environment
-from support.faults.state import read_state, until_drained, until_idle
+from support.faults.environment import ALL, CONTROL, WORKER, Environment, Fault, open_environment
+from support.faults.executions import Execution
+from support.faults.load import Load
+from support.faults.rounds import DRAIN_SECONDS, SETTLE_SECONDS, reach_a_moment
+from support.faults.state import State, read_state, until_drained, until_idle
 
-SETTLE_SECONDS = 90
-DRAIN_SECONDS = 30
 LOST_EXECUTIONS = 60
 """At least so many tasks are executed between the backup and the restore."""
 WITNESS_SECONDS = 1.0
@@ -62,49 +61,69 @@ async def run_restore(daemons: str, *, seed: int, folder: Path) -> RestoreReport
 
     Clients post again what they have sent, under the same ids.
     """
-    repair = anyio.Event()
-    async with open_environment(DAEMONS, daemons, folder, seed, repair=repair) as environment:
+    async with open_environment(DAEMONS, daemons, folder, seed) as environment:
         load = Load(environment.members, environment.chance)
-        async with anyio.create_task_group() as group:
-            group.start_soon(load.post)
-            await environment.executions.reach(environment.chance.randrange(20, EXECUTIONS // 2))
-            since = time.monotonic()
-            backup = await take_base_backup(environment, folder / "backup")
-            backup_seconds = time.monotonic() - since
-        async with anyio.create_task_group() as group:
-            moment = environment.executions.count() + LOST_EXECUTIONS
-            group.start_soon(load.post)
-            await environment.executions.reach(moment)
-            # The witness of a backup that is younger than this may not know that it lacks anything.
-            await anyio.sleep(WITNESS_SECONDS)
-            await end_postgres(environment)
-            load.forgotten = True
-            accepted = set(load.ids)
-            await to_thread.run_sync(put_back, backup, environment.servers.postgres.host)
-            restored_at = time.time()
-            repair.set()
-        await until_idle(environment.dsn, SETTLE_SECONDS)
-        lost = accepted - await posted_ids(environment.dsn)
-        await load.post_again()
-        await until_idle(environment.dsn, SETTLE_SECONDS)
-        settled_seconds = time.time() - restored_at
+        backup_seconds = await back_up_under_load(environment, load, folder / "backup")
+        lost = await restore_under_load(environment, load, folder / "backup")
+        settled_seconds = time.time() - environment.injected_at[-1]
         await until_drained(environment.nats, DRAIN_SECONDS)
         state = await read_state(environment.dsn)
         executions = environment.executions.read()
-        known = {run.run_id for run in state.runs.values()}
-        check(state, load, [each for each in executions if each.run_id in known])
-        check_logs(environment)
+        check(state, load, of_known_runs(executions, state))
+        await check_logs(environment)
         return RestoreReport(
             seed=seed,
             daemons=daemons,
             runs=len(state.runs),
             executions=len(executions),
-            lost=len(lost),
+            lost=lost,
             backup_seconds=round(backup_seconds, 3),
-            ready_seconds=round(first_after(environment.executions, restored_at) - restored_at, 3),
+            ready_seconds=round(seconds_until_executed(environment), 3),
             settled_seconds=round(settled_seconds, 3),
             void=sum(len(each.logged("manager.void_dropped")) for each in environment.members),
         )
+
+
+async def back_up_under_load(environment: Environment, load: Load, target: Path) -> float:
+    """Post one load, and take a base backup in the middle of it; return how long that took."""
+    async with anyio.create_task_group() as group:
+        group.start_soon(load.post)
+        await reach_a_moment(environment, load)
+        since = time.monotonic()
+        await take_base_backup(environment, target)
+        return time.monotonic() - since
+
+
+async def restore_under_load(environment: Environment, load: Load, backup: Path) -> int:
+    """Post one load, put a backup in the place of Postgres' data, and post all again at last.
+
+    Returns:
+        How many events were lost meanwhile.
+    """
+    async with anyio.create_task_group() as group:
+        moment = environment.executions.count() + min(LOST_EXECUTIONS, load.executions)
+        group.start_soon(load.post)
+        with anyio.fail_after(SETTLE_SECONDS):
+            await environment.executions.reach(moment)
+        # The witness of a backup that is younger than this may not know that it lacks anything.
+        await anyio.sleep(WITNESS_SECONDS)
+        async with environment.repair.off():
+            await end_postgres(environment)
+            load.forgotten = True
+            accepted = set(load.ids)
+            await to_thread.run_sync(put_back, backup, environment.servers.postgres.host)
+            environment.injected_at.append(time.time())
+    await until_idle(environment.dsn, SETTLE_SECONDS)
+    lost = accepted - await posted_ids(environment.dsn)
+    await load.post_again()
+    await until_idle(environment.dsn, SETTLE_SECONDS)
+    return len(lost)
+
+
+def of_known_runs(executions: list[Execution], state: State) -> list[Execution]:
+    """Return what was executed for runs that the restored store knows."""
+    known = {run.run_id for run in state.runs.values()}
+    return [each for each in executions if each.run_id in known]
 
 
 async def take_base_backup(environment: Environment, target: Path) -> Path:
@@ -124,8 +143,7 @@ async def end_postgres(environment: Environment):
     postmaster = psutil.Process(environment.servers.postgres_pid)
     family = [postmaster, *postmaster.children(recursive=True)]
     os.kill(postmaster.pid, signal.SIGKILL)
-    environment.injected_at.append(time.time())
-    wait = partial(psutil.wait_procs, [each for each in family if each != postmaster], timeout=20)
+    wait = partial(psutil.wait_procs, [each for each in family if each != postmaster], timeout=60)
     _, alive = await to_thread.run_sync(wait)
     assert not alive
 
@@ -150,17 +168,20 @@ async def posted_ids(dsn: str) -> set[str]:
     return {row["key"].split(":", 1)[-1] for row in rows}
 
 
-def check_logs(environment: Environment):
+async def check_logs(environment: Environment):
     """One daemon found the restore; those with a manager started their services anew."""
-    found = [fact for each in environment.members for fact in each.logged("store.restored")]
-    assert len(found) == 1
     for member in environment.members:
         if member.options.roles != WORKER:
-            assert len(member.logged("daemon.services_restarted")) == 1
+            assert len(await member.until_logged("daemon.services_restarted")) == 1
+    found = [fact for each in environment.members for fact in each.logged("store.restored")]
+    assert len(found) == 1
 
 
-def first_after(executions: ExecutionLog, moment: float) -> float:
-    return min(each.moment for each in executions.read() if each.moment > moment)
+def seconds_until_executed(environment: Environment) -> float:
+    """Return how long after the restore the first task was executed."""
+    restored_at = environment.injected_at[-1]
+    moments = (each.moment for each in environment.executions.read())
+    return min(each for each in moments if each > restored_at) - restored_at
 
 
 __all__ = ["RestoreReport", "run_restore"]

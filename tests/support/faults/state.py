@@ -1,6 +1,7 @@
 """State in Postgres and JetStream, read by queries of the tests' own."""
 
 from collections import defaultdict
+from collections.abc import Collection
 from typing import Any
 
 import anyio
@@ -34,12 +35,32 @@ async def until_idle(dsn: str, seconds: float) -> None:
                         facts = dict(await connection.fetchrow(_BUSY))
                         if not (facts["running"] + facts["queued"] + facts["tasks"]):
                             return
-                        await anyio.sleep(0.02)
+                        await anyio.sleep(0.05)
                 finally:
                     await connection.close()
             except _AWAY:
                 await anyio.sleep(0.02)
     raise AssertionError(f"unsettled after {seconds:g} s: {facts}\n{await _stuck(dsn)}")
+
+
+async def until_known(dsn: str, dag_ids: Collection[str], seconds: float) -> None:
+    """Return when DAGs are stored.
+
+    A daemon that is ready may still import a file: it waits for no import that takes longer than
+    `loader.slow_seconds`.
+    """
+    known: set[str] = set()
+    connection = await asyncpg.connect(dsn)
+    try:
+        with anyio.move_on_after(seconds):
+            while True:
+                known = {row["dag_id"] for row in await connection.fetch("SELECT dag_id FROM dag")}
+                if known.issuperset(dag_ids):
+                    return
+                await anyio.sleep(0.05)
+    finally:
+        await connection.close()
+    raise AssertionError(f"not loaded after {seconds:g} s: {sorted({*dag_ids} - known)}")
 
 
 async def _stuck(dsn: str) -> str:

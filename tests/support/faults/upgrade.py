@@ -13,24 +13,22 @@ import aiohttp
 import anyio
 import anyio.abc
 import asyncpg
-import msgspec
 
 from pubsubflow.bus import BusSettings
 from pubsubflow.embedded import EmbeddedServers
 from support.faults.checks import check
 from support.faults.daemon import DaemonOptions
 from support.faults.daemons import MARK, DaemonProcess, await_no_process, start_all, stop_all
+from support.faults.environment import DAG_IDS, DAGS, KNOWN_SECONDS
 from support.faults.executions import ExecutionLog
 from support.faults.load import Load
-from support.faults.rounds import DAGS, DRAIN_SECONDS, SETTLE_SECONDS
-from support.faults.state import State, read_state, until_drained, until_idle
-from support.faults.waits import check_waits
+from support.faults.rounds import DRAIN_SECONDS, SETTLE_SECONDS
+from support.faults.state import read_state, until_drained, until_idle, until_known
+from support.faults.waits import WAITS_DAG, check_waits, without_waits
 from support.former import former_environ
 
 WAITS = 12
 """Tasks that begin to wait under the former version."""
-_WAITS_DAG = "waits"
-_OF_WAITS = ("awaited", "resumed")
 
 
 class Cluster:
@@ -89,6 +87,8 @@ class Cluster:
         """Start daemons side by side, by name; those of the former version begin with `former`."""
         started = [self._process(name, roles) for name, roles in daemons.items()]
         await start_all(started, self._group)
+        # Of the former version one is ready before an import that takes longer than 2 s.
+        await until_known(self.dsn, DAG_IDS, KNOWN_SECONDS)
         self.members += started
         self.started += started
         return started
@@ -120,7 +120,7 @@ class Cluster:
     async def begin_waits(self) -> str:
         """Start tasks that wait in several ways; return their run when all have begun to."""
         body = {"params": {"count": WAITS, "at": time.time()}, "run_key": "once"}
-        run_id = (await self.request(f"dags/{_WAITS_DAG}/runs", body))["run_id"]
+        run_id = (await self.request(f"dags/{WAITS_DAG}/runs", body))["run_id"]
         deferred = "SELECT FROM task_live WHERE state = 'deferred'"
         # Those that wait for a moment, which has come, go on at once.
         with anyio.fail_after(SETTLE_SECONDS):
@@ -145,8 +145,8 @@ class Cluster:
         executions = self.executions.read()
         if waiting is not None:
             await check_waits(self.dsn, waiting, WAITS)
-            state = _without_waits(state)
-            executions = [each for each in executions if each.dag_id != _WAITS_DAG]
+            state = without_waits(state)
+            executions = [each for each in executions if each.dag_id != WAITS_DAG]
         check(state, load, executions)
         errors = [fact for each in self.started for fact in each.warnings() if _is_error(fact)]
         assert errors == []
@@ -154,14 +154,6 @@ class Cluster:
 
 def _is_error(fact: dict) -> bool:
     return fact["level"] not in ("warning", "info", "debug")
-
-
-def _without_waits(state: State) -> State:
-    return msgspec.structs.replace(
-        state,
-        runs={key: run for key, run in state.runs.items() if run.dag_id != _WAITS_DAG},
-        events={key: each for key, each in state.events.items() if each[1] not in _OF_WAITS},
-    )
 
 
 @asynccontextmanager

@@ -10,12 +10,15 @@ import asyncpg
 import msgspec
 
 from pubsubflow.model.source.stored_specs import STORED_SPEC
-from support.faults.rounds import DRAIN_SECONDS, FAULTS, Environment, RoundReport, open_environment
-from support.faults.state import until_drained, until_idle
+from support.faults.environment import Environment, open_environment
+from support.faults.rounds import DRAIN_SECONDS, FAULTS, RoundReport
+from support.faults.state import State, until_drained, until_idle
 
+WAITS_DAG = "waits"
 SECONDS_TO_WAIT = 4
 SETTLE_SECONDS = 150
 _PAUSE_SECONDS = 0.05
+_OF_WAITS = ("awaited", "resumed")
 
 
 async def run_waits(
@@ -24,35 +27,18 @@ async def run_waits(
     """Start many waiting tasks, inject the fault twice, and check that each resumed once."""
     started = time.monotonic()
     async with open_environment(FAULTS[fault], daemons, folder, seed) as environment:
-        run_id = await _insist(
-            environment,
-            "dags/waits/runs",
-            {"params": {"count": waits, "at": time.time() + SECONDS_TO_WAIT}, "run_key": "once"},
-        )
-        await _until(environment, "deferred", environment.chance.randrange(1, waits * 3 // 4))
-        await _inject(environment, fault)
-        await _until(
-            environment, "deferred", waits * 3 // 4
-        )  # those that wait for a moment may go on
-        numbers_to_post = [number for number in range(waits) if number % 4 == 1]
-        environment.chance.shuffle(numbers_to_post)
-        async with anyio.create_task_group() as group:
-            group.start_soon(_post_awaited, environment, numbers_to_post)
-            await anyio.Path(f"{environment.executions.path}.flag").touch()
-            with anyio.fail_after(SETTLE_SECONDS):
-                await environment.executions.reach(environment.chance.randrange(1, waits))
-            await _inject(environment, fault)
+        run_id = await wait_through(environment, (fault, fault), waits)
         await until_idle(environment.dsn, SETTLE_SECONDS)
         settled_seconds = time.time() - environment.injected_at[-1]
         await until_drained(environment.nats, DRAIN_SECONDS)
-        tasks = await check_waits(environment.dsn, run_id["run_id"], waits)
+        tasks = await check_waits(environment.dsn, run_id, waits)
         executions = len(environment.executions.read())
     return RoundReport(
         fault=f"{fault} while {waits:,} wait",
         daemons=daemons,
         seed=seed,
         kills=len(environment.injected_at),
-        posted=len(numbers_to_post),
+        posted=len(_numbers_awaited(waits)),
         runs=1,
         tasks=tasks,
         executions=executions,
@@ -64,6 +50,49 @@ async def run_waits(
         settled_seconds=round(settled_seconds, 3),
         seconds=round(time.monotonic() - started, 3),
     )
+
+
+async def wait_through(environment: Environment, faults: tuple[str, str], waits: int) -> str:
+    """Start many waiting tasks, and inject a fault while they defer and one while they resume.
+
+    Returns:
+        The run of the tasks, which may not have ended yet.
+    """
+    run_id = await begin_waits(environment, waits)
+    await _inject(environment, faults[0])
+    await resume_waits(environment, faults[1], waits)
+    return run_id
+
+
+async def begin_waits(environment: Environment, waits: int) -> str:
+    """Start many waiting tasks, and return their run once a random number of them waits."""
+    body = {"params": {"count": waits, "at": time.time() + SECONDS_TO_WAIT}, "run_key": "once"}
+    run_id = (await _insist(environment, f"dags/{WAITS_DAG}/runs", body))["run_id"]
+    await _until(environment, "deferred", environment.chance.randrange(1, waits * 3 // 4))
+    return run_id
+
+
+async def resume_waits(environment: Environment, fault: str, waits: int):
+    """Make come true what all wait for, and inject a fault while they go on."""
+    # Those that wait for a moment may go on.
+    await _until(environment, "deferred", waits * 3 // 4)
+    numbers = _numbers_awaited(waits)
+    environment.chance.shuffle(numbers)
+    async with anyio.create_task_group() as group:
+        group.start_soon(_post_awaited, environment, numbers)
+        await anyio.Path(f"{environment.executions.path}.flag").touch()
+        with anyio.fail_after(SETTLE_SECONDS):
+            await _until_resumed(environment, environment.chance.randrange(1, waits))
+        await _inject(environment, fault)
+
+
+def _numbers_awaited(waits: int) -> list[int]:
+    return [number for number in range(waits) if number % 4 == 1]
+
+
+async def _until_resumed(environment: Environment, count: int):
+    while sum(each.dag_id == WAITS_DAG for each in environment.executions.read()) < count:  # noqa: ASYNC110 - tasks in other processes write it
+        await anyio.sleep(0.01)
 
 
 async def check_waits(dsn: str, run_id: str, waits: int) -> int:
@@ -97,6 +126,15 @@ async def check_waits(dsn: str, run_id: str, waits: int) -> int:
     finally:
         await connection.close()
     return len(rows)
+
+
+def without_waits(state: State) -> State:
+    """Return a state without the waiting tasks' run and events."""
+    return msgspec.structs.replace(
+        state,
+        runs={key: run for key, run in state.runs.items() if run.dag_id != WAITS_DAG},
+        events={key: each for key, each in state.events.items() if each[1] not in _OF_WAITS},
+    )
 
 
 async def _inject(environment: Environment, fault: str):
