@@ -4,6 +4,8 @@ from pubsubflow.model.wire.commands import CommandHandler, RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
 from pubsubflow.store.alerts.alerts import AlertStore, Announcement
 
+_MOST = 200
+
 
 class Announcer:
     """Records events of alerts. The key of each event is its alert's, so that it exists once.
@@ -24,13 +26,17 @@ class Announcer:
             Unavailable: Postgres is away.
             ServiceStopped: The manager stops.
         """
-        while found := await self._alerts.unannounced():
+        more = True
+        while more:
+            found = await self._alerts.unannounced(_MOST)
+            more = len(found) >= _MOST
             loud = [each for each in found if not each.quiet]
             if loud:
                 events = tuple(map(_event, loud))
                 keys = tuple(each.key for each in loud)
                 await self._commands.execute(RecordEvents(events, keys, source="alert"))
-            await self._alerts.mark_announced(found)
+            if found:
+                await self._alerts.mark_announced(found)
 
     async def sweep(self) -> None:
         """End what is left open by mistake, then announce."""

@@ -27,6 +27,8 @@ log = structlog.get_logger()
 _SAFETY_SECONDS = 15.0
 _RETRY_SECONDS = 0.5
 _PRUNE_SECONDS = 3600.0
+_GATHER_SECONDS = 0.05
+"""Pause between announcements: those of a burst are made together, and leave room for alerts."""
 
 
 class AlertService:
@@ -86,7 +88,7 @@ class AlertService:
         self._changed.notify()
 
     async def _keep_announcing(self) -> None:
-        swept_at = -math.inf
+        swept_at = announced_at = -math.inf
         while True:
             try:
                 if anyio.current_time() - swept_at >= _SAFETY_SECONDS:
@@ -94,11 +96,14 @@ class AlertService:
                     swept_at = anyio.current_time()
                 else:
                     await self._announcer.announce()
+                announced_at = anyio.current_time()
             except (Unavailable, ServiceStopped) as error:
                 log.debug("alerts.announcement_postponed", reason=str(error))
                 await anyio.sleep(_RETRY_SECONDS)
                 continue
             await self._changed.wait(_SAFETY_SECONDS)
+            # The first one after a while is made at once.
+            await anyio.sleep(max(0.0, announced_at + _GATHER_SECONDS - anyio.current_time()))
 
     async def _keep_calling(self, group: anyio.abc.TaskGroup) -> None:
         while True:

@@ -4,6 +4,7 @@ Timers are ticks of schedules, delays, timeouts and deadlines.
 """
 
 import math
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -23,6 +24,11 @@ from pubsubflow.timers.misset_ticks import find_misset_ticks
 log = structlog.get_logger()
 
 _RETRY_SECONDS = 0.2
+_MOST = 500
+_FRESH_SECONDS = 1.0
+"""For how long what was read is fired from memory; runs that end delete their timers meanwhile."""
+_LEAD_SECONDS = 0.02
+"""How long before a timer is due the next ones are read, so that it does not wait for that."""
 _BACK = timedelta(seconds=1)
 """Less is a clock that is corrected slowly."""
 
@@ -88,22 +94,17 @@ class TimerService:
             self._wake = anyio.Event()
             try:
                 await self._check_clock()
-                upcoming = await self._timers.upcoming()
-                if await self._fire(upcoming):
-                    # More may be due than one query returns.
-                    continue
+                read_at = anyio.current_time()
+                upcoming = await self._timers.upcoming(_MOST)
+                await self._fire(deque(upcoming), read_at, more=len(upcoming) == _MOST)
             except (Unavailable, ServiceStopped) as error:
                 log.debug("timers.fire_postponed", reason=str(error))
                 await anyio.sleep(_RETRY_SECONDS)
-                continue
-            with anyio.move_on_after(self._pause(upcoming)):
-                await self._wake.wait()
 
     async def _check_clock(self) -> None:
         """Make due what was set while the clock was ahead."""
         now, since = self._now(), anyio.current_time() - self._ticks_checked_at
-        set_back = self._latest is not None and now < self._latest - _BACK
-        if not set_back and since < self._settings.ticks_seconds:
+        if not self._is_set_back() and since < self._settings.ticks_seconds:
             self._latest = now
             return
         mended = await self._timers.mend()
@@ -114,14 +115,44 @@ class TimerService:
             await self._timers.move(tick, due_at)
         self._latest, self._ticks_checked_at = now, anyio.current_time()
 
-    async def _fire(self, upcoming: list[Timer]) -> bool:
-        now = self._now()
-        due = tuple(timer for timer in upcoming if timer.due_at <= now)
-        if due:
-            await self._commands.execute(FireTimers(due))
-        return bool(due)
+    def _is_set_back(self) -> bool:
+        """Whether the clock was set back since it was checked."""
+        return self._latest is not None and self._now() < self._latest - _BACK
 
-    def _pause(self, upcoming: list[Timer]) -> float:
+    async def _fire(self, upcoming: deque[Timer], read_at: float, *, more: bool) -> None:
+        """Fire timers when they are due, until they are to be read anew.
+
+        Args:
+            upcoming: The timers that are due next.
+            read_at: When they were read.
+            more: There are more than these.
+        """
+        fresh_until = read_at + min(_FRESH_SECONDS, self._settings.safety_seconds)
+        while True:
+            due = self._take_due(upcoming)
+            if due:
+                await self._commands.execute(FireTimers(due))
+            left = fresh_until - anyio.current_time()
+            if left <= 0 or self._wake.is_set() or self._is_set_back() or (more and not upcoming):
+                return
+            pause = 0.0 if due else self._pause(upcoming)
+            if pause > left:
+                await self._sleep(max(0.0, pause - _LEAD_SECONDS))
+                return
+            if pause:
+                await self._sleep(pause)
+
+    def _take_due(self, upcoming: deque[Timer]) -> tuple[Timer, ...]:
+        now, due = self._now(), []
+        while upcoming and upcoming[0].due_at <= now:
+            due.append(upcoming.popleft())
+        return tuple(due)
+
+    async def _sleep(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._wake.wait()
+
+    def _pause(self, upcoming: deque[Timer]) -> float:
         if not upcoming:
             return self._settings.safety_seconds
         seconds = (upcoming[0].due_at - self._now()).total_seconds()
