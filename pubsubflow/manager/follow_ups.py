@@ -3,13 +3,21 @@
 from collections.abc import Iterator
 
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.model.wire.commands import AdvanceBackfills, CheckEventWaits, CheckPastWaits
+from pubsubflow.model.wire.commands import (
+    AdvanceBackfills,
+    CheckEventWaits,
+    CheckPastWaits,
+    StartQueuedRuns,
+)
 
 _CHECKED_TASKS = 1000
 
 
-def follow_ups(uow: UnitOfWork) -> Iterator[CheckEventWaits | CheckPastWaits | AdvanceBackfills]:
-    """Yield checks of waits, and what backfills go on with; the sweeper finds what gets lost."""
+_FollowUp = CheckEventWaits | CheckPastWaits | AdvanceBackfills | StartQueuedRuns
+
+
+def follow_ups(uow: UnitOfWork) -> Iterator[_FollowUp]:
+    """Yield checks of waits, and what starts further runs; the sweeper finds what gets lost."""
     waits = uow.waits
     tasks = sorted(set(waits.to_check))
     for first in range(0, len(tasks), _CHECKED_TASKS):
@@ -21,3 +29,8 @@ def follow_ups(uow: UnitOfWork) -> Iterator[CheckEventWaits | CheckPastWaits | A
         )
     if uow.schedule.advancing:
         yield AdvanceBackfills(tuple(sorted(set(uow.schedule.advancing))))
+    if uow.schedule.start_queued or (
+        uow.schedule.run_limits
+        and any(dag.recheck and dag.run_limits for dag in uow.schedule.dags.values())
+    ):
+        yield StartQueuedRuns()

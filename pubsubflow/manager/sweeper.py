@@ -34,6 +34,7 @@ from pubsubflow.model.wire.commands import (
     CheckEventWaits,
     CheckPastWaits,
     CommandHandler,
+    StartQueuedRuns,
     SweepChecks,
 )
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
@@ -132,6 +133,7 @@ class Sweeper:
         await self._check_past_waits()
         await self._advance_backfills()
         await self._sweep_checks()
+        await self._start_queued_runs()
         await self._prune_changes()
         return await self._publish_again(self._settings.undelivered_seconds)
 
@@ -145,6 +147,7 @@ class Sweeper:
         await self._advance_backfills()
         if anyio.current_time() >= self._checks_at:
             await self._sweep_checks()
+            await self._start_queued_runs()
             self._checks_at = anyio.current_time() + _CHECKS_SECONDS
         if anyio.current_time() >= self._prune_at:
             await self._prune_changes()
@@ -209,6 +212,13 @@ class Sweeper:
             rows = await ManagerTransaction(connection).fetch("list_open_checks")
         if rows and self._commands is not None:
             await self._commands.execute(SweepChecks(tuple(row["id"] for row in rows)))
+
+    async def _start_queued_runs(self) -> None:
+        """Have runs started that a manager which has died did not start."""
+        async with self._database.connection() as connection:
+            rows = await ManagerTransaction(connection).fetch("find_idle_run_queues")
+        if rows[0]["found"] and self._commands is not None:
+            await self._commands.execute(StartQueuedRuns())
 
     async def _prune_changes(self) -> None:
         """Delete what the change log need not hold any longer."""

@@ -169,6 +169,8 @@ class Schedules(Struct):
         dropped: Inputs that are emptied.
         undead: Events that are not dead any more.
         advancing: DAGs whose backfills have more to do, in another transaction.
+        run_limits: Limits of runs: `runs:tag:<tag>`; see `queued_runs`.
+        start_queued: Queued runs may start, in another transaction.
     """
 
     dags: dict[int, LockedDag] = field(default_factory=dict)
@@ -178,6 +180,8 @@ class Schedules(Struct):
     dropped: list[DroppedInput] = field(default_factory=list)
     undead: list[UndeadEvent] = field(default_factory=list)
     advancing: list[int] = field(default_factory=list)
+    run_limits: frozenset[str] = frozenset()
+    start_queued: bool = False
 
 
 class BegunWait(Struct, frozen=True, array_like=True):

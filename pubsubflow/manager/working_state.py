@@ -290,6 +290,8 @@ class LockedDag:
         advancing: Its backfills may have room for runs.
         backfilled: Runs that its backfills have made here.
         changed: Its row must be written.
+        run_limits: Limits of its tags that hold its runs, `runs:tag:<tag>`: it starts none itself.
+        recheck: A run of it was queued or has ended: under such limits another one may start.
     """
 
     def __init__(
@@ -318,6 +320,8 @@ class LockedDag:
         self.advancing = False
         self.backfilled = 0
         self.changed = False
+        self.run_limits: frozenset[str] = frozenset()
+        self.recheck = False
 
     @classmethod
     def idle(cls, version: DagVersion) -> "LockedDag":
@@ -361,10 +365,12 @@ class LockedDag:
             self.active += 1
             return RunState.RUNNING
         # Not before those that are queued, even if there is room: they were first.
-        if self.active - self.apart < self.version.spec.max_active_runs and not self.queued:
+        room = self.active - self.apart < self.version.spec.max_active_runs
+        if room and not self.queued and not self.run_limits:
             self.active += 1
             return RunState.RUNNING
         self.queued += 1
+        self.recheck = True
         return RunState.QUEUED
 
     def start_queued(self, runs: int = 1) -> None:
@@ -376,7 +382,7 @@ class LockedDag:
     def end_run(self) -> None:
         """Count an active run out."""
         self.active -= 1
-        self.changed = True
+        self.changed = self.recheck = True
 
 
 class ConsumedEvent(Struct, frozen=True, array_like=True):

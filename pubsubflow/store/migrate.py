@@ -18,7 +18,7 @@ from pubsubflow.store.database import Connection, Database
 
 log = structlog.get_logger()
 # Advisory locks of this package: 7233001 migrations, 7233002 catalog, 7233003 slots, 7233004
-# retention, 7233005 source files, 7233040 the mover of the log store.
+# retention, 7233005 source files, 7233006 runs under limits, 7233040 the mover of the log store.
 _LOCK = 7_233_001
 
 

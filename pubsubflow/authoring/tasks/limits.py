@@ -234,8 +234,9 @@ def limit_fields(
     def bad(message: str) -> Exception:
         return definition_error(message, task_id=task_id, location=location)
 
-    if (options.pool or "").startswith("tag:"):
-        raise bad(f"pool={options.pool!r}: names that begin with 'tag:' limit tags of DAGs")
+    for start in ("tag:", "runs:tag:"):
+        if (options.pool or "").startswith(start):
+            raise bad(f"pool={options.pool!r}: names that begin with {start!r} limit tags of DAGs")
     if options.pool_slots > 1 and options.pool is None:
         raise bad(f"pool_slots={options.pool_slots} needs a pool=")
     key = options.concurrency_key

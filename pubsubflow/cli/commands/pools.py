@@ -66,8 +66,8 @@ async def set_pool(pool: str, slots: int, /, *, target: Target = DEFAULT) -> Non
 
     Args:
         pool: Name of the pool, as in the tasks' pool=; or tag:NAME for the tasks of all DAGs that
-            have the tag.
-        slots: How many tasks; with 0 none starts.
+            have the tag, runs:tag:NAME for their active runs.
+        slots: How many tasks, or runs; with 0 none starts.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:
@@ -80,7 +80,7 @@ async def delete_pool(pool: str, /, *, target: Target = DEFAULT) -> None:
     """Remove the limit of a pool or a tag; tasks that still name the pool are not limited.
 
     Args:
-        pool: Name of the pool, or tag:NAME.
+        pool: Name of the pool, or tag:NAME, or runs:tag:NAME.
         target: The daemon, and the format of the output.
     """
     async with target.client() as client:

@@ -259,6 +259,7 @@ def _facts(run: RunDetail) -> Grid:
             ("run", run.run_id),
             ("DAG", f"{run.dag_id}, version {run.version}"),
             ("state", output.state(run.state)),
+            ("waits for", run.waits_for),
             ("why", run.cause),
             ("error", run.error),
             ("cleared", f"{run.cleared} times" if run.cleared else None),

@@ -23,6 +23,7 @@ from pubsubflow.manager.handlers.events import RecordEventsHandler
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
 from pubsubflow.manager.handlers.past_waits import CheckPastWaitsHandler
 from pubsubflow.manager.handlers.pools import ChangePoolHandler
+from pubsubflow.manager.handlers.queued_runs import StartQueuedRunsHandler
 from pubsubflow.manager.handlers.start_run import StartRunHandler
 from pubsubflow.manager.handlers.tasks import (
     FiredHandler,
@@ -52,6 +53,7 @@ from pubsubflow.model.wire.commands import (
     SetPaused,
     SetPool,
     SettleHeldEvents,
+    StartQueuedRuns,
     StartRun,
     StoreDeadLetter,
     SweepChecks,
@@ -89,6 +91,7 @@ HANDLERS: dict[type, type[Handler]] = {
     AnnotateRun: AnnotateRunHandler,
     SetPool: ChangePoolHandler,
     DeletePool: ChangePoolHandler,
+    StartQueuedRuns: StartQueuedRunsHandler,
     ClearTasks: ClearTasksHandler,
     MarkTasks: ClearTasksHandler,
     SettleHeldEvents: SettleHeldEventsHandler,

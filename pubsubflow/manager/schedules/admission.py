@@ -158,8 +158,8 @@ class Admission:
             draft.trace,
         )
         draft.encoded_info = encode(draft.info)
-        draft.state = dag.admit(ahead=draft.apart)
-        dag.apart += draft.apart
+        draft.state = dag.admit(ahead=draft.apart and not dag.run_limits)
+        dag.apart += draft.apart and draft.state is RunState.RUNNING
         # Not earlier: until here a run may still be refused, or given more events.
         if dag.canary is not None and takes_canary(
             dag.id, dag.canary.version.id, draft.run_key, dag.canary.share

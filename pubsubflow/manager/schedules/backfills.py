@@ -27,6 +27,7 @@ from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, RunDraft
 from pubsubflow.model.runs.params import validate_params
+from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.backfills import BackfillState, Planned, Reprocess, room_for
 from pubsubflow.model.wire.commands import Backfill, ChangeBackfill, RunPlan
 from pubsubflow.model.wire.messages import encode
@@ -181,20 +182,21 @@ class Backfills:
         """Count out runs of a DAG's backfills that have ended: there may be room for others."""
         ended, dag.ended_runs, dag.advancing = dag.ended_runs, [], True
         await self._transaction.fetch("settle_backfill_runs", dag.id, ended)
-        await self._count(dag)
+        await self.count(dag)
 
     async def advance(self, dag: LockedDag) -> None:
         """Make the next runs of each backfill of a DAG."""
         dag.advancing = False
         for row in await self._transaction.fetch("read_open_backfills", dag.id):
             await self._advance(dag, row)
-        await self._count(dag)
+        await self.count(dag)
 
-    async def _count(self, dag: LockedDag) -> None:
+    async def count(self, dag: LockedDag) -> None:
+        """Count a DAG's open backfills, and the active runs that limits of theirs count."""
         (counts,) = await self._transaction.fetch("count_backfills", dag.id)
         # Those that are made here are not active before they are admitted; then they are counted.
         drafted = sum(
-            draft.apart and draft.dag is dag and draft.state is None
+            draft.apart and draft.dag is dag and draft.state is not RunState.RUNNING
             for draft in self._uow.schedule.drafts.values()
         )
         dag.backfills, dag.apart = counts["backfills"], counts["apart"] - drafted

@@ -19,7 +19,8 @@ from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunWork
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.model.limits.run_limits import RUNS, limits_of_tags
+from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 LAST = 2**62
 """An id above those of all events."""
@@ -137,8 +138,6 @@ class DagStates:
         datasets = sorted(known[uri] for uri in uris)
         if datasets or wanted:
             rows = await self._transaction.fetch("lock_dag_states", datasets, wanted)
-            if rows and rows[0]["tag_limits"]:
-                uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
             ids = [row["version"] for row in rows]
             ids += [row["canary"] for row in rows if row["canary"] is not None]
             versions = await self._specs.versions(self._transaction, ids)
@@ -153,8 +152,19 @@ class DagStates:
                         self._by_uri.setdefault(uri, []).append(dag)
                     if dag.version.patterns and dag.present:
                         self._by_pattern.append(dag)
+            if rows and rows[0]["tag_limits"]:
+                self._limit_by_tags(rows)
         if events:
             await self._allocate_ids(events, datasets)
+
+    def _limit_by_tags(self, rows: Sequence[Row]) -> None:
+        """Take the limits of tags, of tasks and of runs, and put DAGs under those of runs."""
+        uow, names = self._uow, frozenset(rows[0]["tag_limits"])
+        of_runs = frozenset(name for name in names if name.startswith(RUNS))
+        uow.runs.tag_limits, uow.schedule.run_limits = names - of_runs, of_runs
+        for row in rows if of_runs else ():
+            dag = uow.schedule.dags[row["dag"]]
+            dag.run_limits = limits_of_tags(dag.version.spec.tags, of_runs)
 
     async def _allocate_ids(self, events: Sequence[LoggedEvent], datasets: Sequence[int]) -> None:
         """Give events their ids, and load the conditions that they reach."""
@@ -213,7 +223,7 @@ class DagStates:
                 await self._count_out(ended)
             # Runs that ended have made room by now, also for those of this batch.
             for dag in uow.schedule.dags.values():
-                if dag.queued and dag.active - dag.apart < dag.version.spec.max_active_runs:
+                if dag.queued and not dag.run_limits:
                     await self._start_queued(dag)
                 if dag.backfills and dag.advancing:
                     await self._backfills.advance(dag)
@@ -279,7 +289,13 @@ class DagStates:
     async def _start_queued(self, dag: LockedDag) -> None:
         """Start queued runs where there is room."""
         room = dag.version.spec.max_active_runs - (dag.active - dag.apart)
-        rows = await self._transaction.fetch("dequeue_runs", dag.id, room)
+        if room <= 0:
+            return
+        await self.start_taken(dag, await self._transaction.fetch("dequeue_runs", dag.id, room))
+        self._admission.start_queued(dag)
+
+    async def start_taken(self, dag: LockedDag, rows: Sequence[Row]) -> None:
+        """Start runs of a DAG that were taken out of its queue."""
         if rows:
             await self._transaction.fetch("start_queued_runs", [row["run"] for row in rows])
             dag.start_queued(len(rows))
@@ -293,7 +309,6 @@ class DagStates:
                 reopened=reopened,
                 source=row["source"],
             )
-        self._admission.start_queued(dag)
 
     @property
     def _backfills(self) -> Backfills:

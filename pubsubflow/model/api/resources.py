@@ -234,10 +234,12 @@ class RunDetail(RunView, frozen=True, kw_only=True):
 
     Attributes:
         callbacks: The calls about the run itself.
+        waits_for: What a queued run waits for.
     """
 
     tasks: dict[str, int]
     callbacks: list[CallbackView] = []
+    waits_for: str | None = None
 
 
 class TaskErrorView(Struct, frozen=True, kw_only=True):
@@ -346,13 +348,14 @@ class LogLineView(Struct, frozen=True, kw_only=True):
 class PoolView(Struct, frozen=True, kw_only=True):
     """A pool, which limits how many of the tasks that name it run at once.
 
-    One that is named `tag:<tag>` limits the tasks of all DAGs with a tag.
+    One that is named `tag:<tag>` limits the tasks of all DAGs with a tag, one that is named
+    `runs:tag:<tag>` how many runs of these are active.
 
     Attributes:
         name: Its name.
         slots: How many may run at once; None for a pool without a limit, which only tasks name.
-        used: How many are used by tasks that run or are delivered to workers.
-        waiting: How many are ready and wait for a slot.
+        used: How many are used by tasks that run or are delivered to workers, or by active runs.
+        waiting: How many are ready and wait for a slot, or are queued.
         changed_at: When its slots were last set.
         revision: Differs after every change; see `If-Match`.
     """

@@ -245,6 +245,10 @@ class AdvanceBackfills(Struct, frozen=True):
     dags: tuple[int, ...]
 
 
+class StartQueuedRuns(Struct, frozen=True):
+    """Start queued runs, of whatever DAG, as the limits of runs allow."""
+
+
 class PlannedRun(Struct, frozen=True):
     """A run that a replay or a backfill starts, would start, or found to exist.
 
@@ -435,7 +439,8 @@ class SetPool(Struct, frozen=True):
     """Limit the tasks of a pool that run at once to `slots`.
 
     Attributes:
-        name: The pool; or `tag:<tag>` for the tasks of all DAGs with a tag.
+        name: The pool; or `tag:<tag>` for the tasks of all DAGs with a tag, and
+            `runs:tag:<tag>` for their active runs.
         revisions: The revisions of the pool that may be changed; None for any.
     """
 
@@ -505,6 +510,7 @@ Command = (
     | Backfill
     | ChangeBackfill
     | AdvanceBackfills
+    | StartQueuedRuns
     | RedriveDeadLetter
     | DiscardDeadLetters
     | CheckEventWaits

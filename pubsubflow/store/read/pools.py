@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import asyncpg
+from msgspec.structs import replace
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api.resources import Page, PoolView, RateLimitView
 from pubsubflow.model.limits.rates import Bucket, RateLimitSpec
+from pubsubflow.model.limits.run_limits import RUNS
 from pubsubflow.model.revisions import pool_revision
 from pubsubflow.model.runs.concurrency import (
     DAG,
@@ -23,6 +25,8 @@ from pubsubflow.model.runs.concurrency import (
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.read.runs.run_limits import read_use
+from pubsubflow.store.specs import SpecReader
 
 _Buckets = Mapping[str, tuple[Bucket, datetime]]
 """Rate limit → its bucket, and the time."""
@@ -32,8 +36,9 @@ _NAMES = {POOL: "pool", DAG: "DAG", KEY: "concurrency key", TAG: "tag"}
 class ReadPools:
     """Queries about pools."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, specs: SpecReader) -> None:
         self._database = database
+        self._specs = specs
 
     async def page(self, *, limit: int, after: str | None = None) -> Page[PoolView]:
         """Return pools by name, including those that tasks name and that have no size.
@@ -44,7 +49,7 @@ class ReadPools:
         """
         async with self._database.connection() as connection:
             rows = await connection.fetch(SQL["page_pools"], after or "", limit, None)
-        items = [_pool(row) for row in rows]
+            items = await self._pools(connection, rows)
         return Page(items, items[-1].name if len(items) == limit else None)
 
     async def get(self, name: str) -> PoolView:
@@ -54,10 +59,24 @@ class ReadPools:
             NotFound: It has no size, and no task needs a slot of it.
         """
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["page_pools"], "", 1, name)
-        if row is None:
-            raise NotFound("pool", name)
-        return _pool(row)
+            rows = await connection.fetch(SQL["page_pools"], "", 1, name)
+            if not rows:
+                raise NotFound("pool", name)
+            return (await self._pools(connection, rows))[0]
+
+    async def _pools(
+        self, connection: Connection, rows: Sequence[asyncpg.Record]
+    ) -> list[PoolView]:
+        found = [PoolView(**dict(row), revision=pool_revision(row["changed_at"])) for row in rows]
+        if not any(each.name.startswith(RUNS) for each in found):
+            return found
+        use = await read_use(connection, self._specs)
+        return [
+            replace(each, used=use[each.name].active, waiting=use[each.name].waiting)
+            if each.name in use
+            else each
+            for each in found
+        ]
 
     async def rate_limits(self, *, limit: int, after: str | None = None) -> Page[RateLimitView]:
         """Return rate limits by name.
@@ -91,10 +110,6 @@ def _rate_limit(row: asyncpg.Record) -> RateLimitView:
         next_at=None if available else bucket.next_at(now),
         declared_at=row["declared_at"],
     )
-
-
-def _pool(row: asyncpg.Record) -> PoolView:
-    return PoolView(**dict(row), revision=pool_revision(row["changed_at"]))
 
 
 async def unavailable_limits(

@@ -86,7 +86,7 @@ class ReadModels:
         self.webhooks = ReadWebhooks(database)
         self.triggers = ReadTriggers(database, specs)
         self.changes = ReadChanges(database)
-        self.pools = ReadPools(database)
+        self.pools = ReadPools(database, specs)
         self.workers = ReadWorkers(database)
         self.summary = ReadSummary(database, specs)
         self.grids = ReadGrids(database, specs)

@@ -40,6 +40,7 @@ from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.dags import find_dag
+from pubsubflow.store.read.runs.run_limits import describe_full
 from pubsubflow.store.read.runs.runs import read_runs
 from pubsubflow.store.read.schedule_troubles import read_troubles
 from pubsubflow.store.read.task_waits import describe_unserved
@@ -64,6 +65,7 @@ class ScheduleSnapshot(Struct, frozen=True):
         last_events: Input → row with `event_id` and `recorded_at`.
         too_old: Input → number of pending events that are too old.
         unprocessed: Row with `events` and `since`, of a DAG that is paused or catches up.
+        full_limits: Limits of runs without room for another one, while runs are queued.
     """
 
     dag: asyncpg.Record
@@ -78,6 +80,7 @@ class ScheduleSnapshot(Struct, frozen=True):
     unprocessed: asyncpg.Record | None
     last_run: RunView | None
     collecting_run: str | None
+    full_limits: list[str]
 
     @property
     def overview(self) -> bool:
@@ -141,6 +144,7 @@ class ReadWhyNot:
             await _unprocessed(connection, dag, row["catch_up_from"]),
             await _last_run(connection, dag, key),
             await _run_id(connection, state.collecting_run),
+            await describe_full(connection, self._specs, spec.tags) if row["queued"] else [],
         )
 
 
@@ -346,7 +350,8 @@ def _reasons(snapshot: ScheduleSnapshot) -> list[Reason]:
     if dag["queued"]:
         count, most = dag["queued"], snapshot.spec.max_active_runs
         text = f"{count} run{'s are' if count > 1 else ' is'} queued: {dag['active']} active"
-        reasons.append(Reason(kind="capped", text=f"{text}, max_active_runs={most}"))
+        text = ", ".join([text, f"max_active_runs={most}", *snapshot.full_limits])
+        reasons.append(Reason(kind="capped", text=text))
     if schedule is None:
         text = "it has no schedule: it runs only when triggered"
         reasons.append(Reason(kind="unscheduled", text=text))

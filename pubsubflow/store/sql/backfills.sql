@@ -77,7 +77,8 @@ WHERE id = $1;
 UPDATE dag_state SET
     backfills = (SELECT count(*) FROM backfill WHERE dag = $1 AND open),
     apart = (SELECT count(*) FROM backfill_run AS b JOIN backfill ON backfill.id = b.backfill
-             WHERE b.dag = $1 AND NOT b.ended AND backfill.max_active IS NOT NULL)
+             WHERE b.dag = $1 AND NOT b.ended AND backfill.max_active IS NOT NULL
+               AND NOT EXISTS (SELECT FROM run_queue AS q WHERE q.run = b.run))
 WHERE dag = $1
 RETURNING backfills, apart;
 

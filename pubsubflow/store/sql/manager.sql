@@ -57,7 +57,8 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
        s.queued, s.catch_up_from, s.backfills, s.apart, dag.present, s.canary, s.canary_share,
        s.canary_source,
-       (SELECT array_agg(name) FROM pool WHERE starts_with(name, 'tag:')) AS tag_limits,
+       (SELECT array_agg(name) FROM pool
+        WHERE starts_with(name, 'tag:') OR starts_with(name, 'runs:tag:')) AS tag_limits,
        -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
        -- before any dag_state is, so the two cannot deadlock.
        EXISTS (SELECT FROM event_wait) AS awaited

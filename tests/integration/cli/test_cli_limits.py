@@ -1,6 +1,7 @@
 """Limits and sensors through a daemon: what runs when, and what the commands say meanwhile."""
 
 import re
+import time
 from datetime import datetime
 from itertools import pairwise
 
@@ -94,3 +95,18 @@ def test_explain_says_what_an_index_of_a_group_waits_for(psf):
             break
     assert "task each.second.1 waits for each.first.1" in shown
     assert psf("runs", "cancel", run_id).code == 0
+
+
+def test_a_limit_of_runs_says_what_waits_and_starts_it_when_it_goes(psf):
+    assert "1 slots used" in psf("pools", "set", "runs:tag:crowd", "1").out
+    runs = [psf("dags", "trigger", "waiting_group", "--json").json["run_id"] for _ in range(2)]
+    assert "tag crowd: 1 of 1 runs active" in psf("runs", "show", runs[1]).out
+    explained = psf("runs", "explain", runs[1]).out
+    assert "it waits for tag crowd: 1 of 1 runs active" in explained
+    assert re.search(r"runs:tag:crowd +1 +1 +1", psf("pools", "list").out)
+    assert psf("pools", "delete", "runs:tag:crowd").code == 0
+    deadline = time.monotonic() + 60
+    while psf("runs", "show", runs[1], "--json").json["state"] != "running":
+        assert time.monotonic() < deadline
+    for run_id in runs:
+        assert psf("runs", "cancel", run_id).code == 0

@@ -41,6 +41,8 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "refence_tasks": {"task_live"},  # once, after a restore
     "list_versions_of_live_runs": {"run_live"},  # when people limit a tag
     "list_live_runs_of_versions": {"run_live"},
+    "list_dags_with_runs": {"dag_state"},  # only where runs are limited
+    "find_idle_run_queues": {"dag_state"},
     "delete_lost_slots": {"slot", "task_live"},
     "delete_slots_of_limit": {"slot"},
     "count_wait_queues": {"slot"},

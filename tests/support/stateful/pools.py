@@ -1,4 +1,4 @@
-"""Random workload of tasks that compete for slots; the database checks every commit."""
+"""Random workload of tasks and runs that compete for slots; the database checks every commit."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -80,13 +80,29 @@ CREATE FUNCTION check_slot() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 END $$;
 CREATE CONSTRAINT TRIGGER check_slot AFTER INSERT OR UPDATE OR DELETE ON slot
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_slot();
+-- No run starts over the limit of a tag of its DAG.
+CREATE TABLE dag_tag (dag_id text, tag text);
+CREATE FUNCTION check_active() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    INSERT INTO violation SELECT format('%s: %s of %s runs active', name, active.runs, slots)
+    FROM pool CROSS JOIN LATERAL (
+        SELECT count(*) AS runs, bool_or(run.id = NEW.id) AS has_started
+        FROM run JOIN dag ON dag.id = run.dag JOIN dag_tag USING (dag_id)
+        WHERE run.state = 'running' AND pool.name = 'runs:tag:' || dag_tag.tag
+    ) AS active
+    WHERE active.has_started AND active.runs > slots
+      AND (TG_OP = 'INSERT' OR OLD.state <> 'running');
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER check_active AFTER INSERT OR UPDATE OF state ON run
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_active();
 CREATE CONSTRAINT TRIGGER check_pool AFTER INSERT OR UPDATE OR DELETE ON pool
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_slot();
 """
 OUTCOMES = [Outcome.SUCCESS] * 8 + [Outcome.FAILED] * 3 + [Outcome.CRASHED] + [Outcome.DEFERRED] * 2
 GO = "go"
 TAGS = ("tag:heavy", "tag:night")
-POOLS = ("p", "q", *TAGS)
+RUN_TAGS = tuple(f"runs:{tag}" for tag in TAGS)
+POOLS = ("p", "q", *TAGS, *RUN_TAGS)
 RATE = RateLimitSpec("r", 40, 1.0, 3)
 KEY = {"concurrency_key": "k", "concurrency_limit": 2}
 TENANT = {
@@ -135,6 +151,8 @@ class PoolsWorkload(RandomWorkload):
 
     async def prepare(self) -> None:
         await self.harness.load(*self._dags)
+        tags = [(each.dag_id, tag) for each in self._dags for tag in each.tags]
+        await self._admin.executemany("INSERT INTO dag_tag VALUES ($1, $2)", tags)
 
     def actions(self):
         return {
@@ -234,9 +252,9 @@ class PoolsWorkload(RandomWorkload):
     async def drain(self) -> None:
         await self.call(SetPool("p", 2))
         await self.call(SetPool("q", 2))
-        for name in TAGS:
+        for name in (*TAGS, *RUN_TAGS):
             with suppress(NotFound):
-                await self.call(DeletePool(name) if name == TAGS[0] else SetPool(name, 2))
+                await self.call(DeletePool(name) if "heavy" in name else SetPool(name, 2))
         await self.answer_everything(
             lambda order: [order.result(worker="good")],
             calls=self.harness.managers[0],

@@ -198,7 +198,7 @@ function PoolDialog({ pool, close, done }: Opened & { pool?: PoolView }) {
     >
       {!pool && (
         <label class="field">
-          Name, or tag:NAME for the tasks of all DAGs with a tag
+          Name, or tag:NAME for the tasks of all DAGs with a tag, runs:tag:NAME for their active runs
           <input value={name} onInput={(event) => setName(event.currentTarget.value)} />
         </label>
       )}

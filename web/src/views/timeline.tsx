@@ -31,7 +31,7 @@ export function Timeline({ id }: { id: string }) {
         whole.lanes.length ? (
           <Shown run={whole} unfolded={part?.lanes[0]} unfold={setUnfolded} />
         ) : (
-          <Empty>{whole.state === "queued" ? "It waits in line: its DAG has as many active runs as it may have." : "No task of it has become ready."}</Empty>
+          <Empty>{whole.state === "queued" ? "It waits in line: a limit of active runs is reached." : "No task of it has become ready."}</Empty>
         )
       }
     </Loaded>

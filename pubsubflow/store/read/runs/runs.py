@@ -23,11 +23,11 @@ from pubsubflow.model.api.resources import (
 )
 from pubsubflow.model.runs.filters import RunFilter
 from pubsubflow.model.runs.states import RunState
-from pubsubflow.model.spec import DagSpec
 from pubsubflow.store.alerts.call_views import read_callbacks
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.datasets import FoundEvent, read_events
+from pubsubflow.store.read.runs.run_limits import describe_queued
 from pubsubflow.store.read.runs.run_pages import find_page
 from pubsubflow.store.read.task_waits import describe_waits
 from pubsubflow.store.specs import SpecReader
@@ -97,13 +97,19 @@ class ReadRuns:
             rows = await connection.fetch(SQL["count_run_tasks"], found.number)
             callbacks = await read_callbacks(connection, found.number)
             specs = await self._specs.load(connection, [found.version])
+            waits_for = None
+            if found.view.state == RunState.QUEUED:
+                waits = await describe_queued(connection, self._specs, found.number)
+                waits_for = ", ".join(waits) or None
         tasks: dict[str, int] = {}
         for row in rows:
             tasks[row["state"]] = tasks.get(row["state"], 0) + row["instances"]
         waiting = len(specs[found.version].tasks) - len({row["node"] for row in rows})
         if waiting:
             tasks[NOT_STARTED] = waiting
-        return RunDetail(**asdict(found.view), tasks=tasks, callbacks=callbacks)
+        return RunDetail(
+            **asdict(found.view), tasks=tasks, callbacks=callbacks, waits_for=waits_for
+        )
 
     async def brief(self, run_id: UUID) -> FoundRun:
         """Return a run without its tasks.
@@ -158,9 +164,10 @@ class ReadRuns:
     async def _waits(self, connection: Connection, run_id: UUID) -> list[str]:
         """Return what a run, or its tasks, wait for."""
         run = await find_run(connection, run_id)
-        specs = await self._specs.load(connection, [run.version])
         if run.view.state == RunState.QUEUED:
-            return [f"it waits for another run to end: max_active_runs={_most(specs, run)}"]
+            found = await describe_queued(connection, self._specs, run.number)
+            return [f"it waits for {each}" for each in found]
+        specs = await self._specs.load(connection, [run.version])
         return await describe_waits(connection, run.number, specs[run.version])
 
     async def _explain_level(
@@ -200,10 +207,6 @@ def _ancestries(
         )
         for step in steps
     }
-
-
-def _most(specs: Mapping[int, DagSpec], run: FoundRun) -> int:
-    return specs[run.version].max_active_runs
 
 
 def _present(

@@ -102,7 +102,7 @@ def grouped():
     gather(each.partial(extra=5).expand(number=rows()))
 
 
-@dag
+@dag(tags=["crowd"])
 def waiting_group():
     @task
     async def first(number: int, ctx: Context) -> int:
