@@ -173,6 +173,10 @@ def test_a_schedule_is_tried_out_on_events_that_never_were(tab, api, cli):
     assert [run["events"] for run in answer["runs"]] == [[0, 2]]
     tab.open(address.removeprefix(tab.url))
     expect(then).to_contain_text("0 runs have started by then")
+    # What would start it, tried at once.
+    then.get_by_role("button", name="Add an event of s3://shop/customers").click()
+    added = happens.get_by_role("row", name=re.compile("09:45"))
+    expect(added).to_contain_text("s3://shop/customers")
     tab.get_by_label("Schedule, as in a DAG file").fill("open('/etc/passwd')")
     tab.get_by_label("Schedule, as in a DAG file").press("Tab")
     fault = "line 1: open() is unknown"

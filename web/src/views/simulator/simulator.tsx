@@ -13,7 +13,6 @@ import { EXAMPLES } from "./examples";
 import { type Invented, iso, readEvent, writeEvent } from "./events";
 
 const HOUR = 3_600_000;
-const START = "2026-11-20T08:00:00Z";
 
 interface Choice {
   dag: string;
@@ -37,7 +36,9 @@ function choiceOf(query: URLSearchParams): Choice {
   const written = fresh ? first.events : query.getAll("e");
   const events = written.map(readEvent).filter((each) => each !== undefined);
   const times = events.map((each) => Date.parse(each.time));
-  const from = Date.parse(query.get("from") ?? "") || (times.length ? Math.min(...times) - HOUR : Date.parse(START));
+  // Without events only ticks are to come: those from now on.
+  const earliest = times.length ? Math.min(...times) - HOUR : Math.floor(Date.now() / HOUR) * HOUR;
+  const from = Date.parse(query.get("from") ?? "") || earliest;
   const last = Math.max(from, ...times);
   const to = Date.parse(query.get("to") ?? "") || (times.length ? last + 2 * HOUR : from + 24 * HOUR);
   return {
@@ -80,8 +81,12 @@ export function Simulator() {
   const names = useResource("simulator dags", (signal) =>
     call("GET /api/v1/dags", { query: { limit: 1000 } }, signal),
   );
-  const setEvents = (events: readonly Invented[]) =>
-    setQuery({ e: events.map(writeEvent), schedule: choice.text, from: iso(choice.from), to: iso(choice.to) });
+  // The axis stays while an event is put on it; one that lies elsewhere moves it.
+  const setEvents = (events: readonly Invented[]) => {
+    const stays = events.every((each) => Date.parse(each.time) >= choice.from && Date.parse(each.time) <= choice.to);
+    const axis = stays ? { from: iso(choice.from), to: iso(choice.to) } : { from: undefined, to: undefined };
+    setQuery({ e: events.map(writeEvent), schedule: choice.text, ...axis });
+  };
   const [editing, edit] = useState<number>();
   return (
     <>
@@ -188,7 +193,14 @@ export function Simulator() {
                   edit(undefined);
                 }}
               />
-              {!found.error && <Then choice={choice} cursor={cursor} found={found.value} />}
+              {!found.error && (
+                <Then
+                  choice={choice}
+                  cursor={cursor}
+                  found={found.value}
+                  add={(event) => setEvents([...choice.events, event])}
+                />
+              )}
               <Real datasets={found.value.datasets} take={setEvents} />
               {found.value.python && (
                 <p class="line">
@@ -312,6 +324,9 @@ function Happenings(props: {
   found.runs.forEach((run, index) => {
     for (const event of run.events ?? []) by.set(event, [...(by.get(event) ?? []), index + 1]);
   });
+  if (!rows.length) {
+    return <p class="reason">Nothing happens. Click on a line above, or add an event by the form.</p>;
+  }
   return (
     <>
       <Table
@@ -400,8 +415,17 @@ function EventFate(props: { found: SimulationView; of: number; by: Map<number, n
 }
 
 /** What it waits for at the cursor: the time up to there is simulated by itself. */
-function Then({ choice, cursor, found }: { choice: Choice; cursor: number | undefined; found: SimulationView }) {
+function Then(props: {
+  choice: Choice;
+  cursor: number | undefined;
+  found: SimulationView;
+  add: (event: Invented) => void;
+}) {
+  const { choice, cursor, found } = props;
   const at = cursor ?? choice.to;
+  const last = Math.max(choice.from, ...choice.events.map((each) => Date.parse(each.time)).filter((each) => each < choice.to));
+  // In the end: between the last event and the end, where it is seen and others fit in after it.
+  const next = cursor ?? Math.round((last + choice.to) / 120_000) * 60_000;
   const body = bodyOf(choice, at);
   const then = useResource(`then ${cursor} ${JSON.stringify(body)}`, async (signal) =>
     cursor === undefined ? null : call("POST /api/v1/schedules/simulate", { body: body as never }, signal),
@@ -441,7 +465,13 @@ function Then({ choice, cursor, found }: { choice: Choice; cursor: number | unde
                       {each.partition && <span class="chip">{each.partition}</span>} waits for {each.waits_for}
                     </div>
                     <ul>
-                      <Part clause={each.condition} />
+                      <Part
+                        clause={each.condition}
+                        datasets={found.datasets}
+                        add={(dataset) =>
+                          props.add({ dataset, time: iso(next), ...(each.partition && { partition: each.partition }) })
+                        }
+                      />
                     </ul>
                   </li>
                 ))}
@@ -458,7 +488,13 @@ function Then({ choice, cursor, found }: { choice: Choice; cursor: number | unde
 
 const JOINS: Record<string, string> = { all: "all of", any: "any of", or_after: "or after a time" };
 
-function Part({ clause }: { clause: Clause }) {
+function Part(props: { clause: Clause; datasets: readonly string[]; add: (dataset: string) => void }) {
+  const { clause, datasets } = props;
+  // Of a pattern any dataset that it matches would do: which one, only a person can say.
+  const lacking =
+    clause.kind === "dataset" && !clause.holds
+      ? datasets.find((each) => clause.text === each || clause.text.startsWith(`${each}.`))
+      : undefined;
   return (
     <li>
       <div class="line">
@@ -468,11 +504,16 @@ function Part({ clause }: { clause: Clause }) {
         </span>
         {JOINS[clause.kind] ? <strong>{JOINS[clause.kind]}</strong> : <code>{clause.text}</code>}
         {clause.due && <span class="faint">due {clause.due.slice(0, 16).replace("T", " ")} UTC</span>}
+        {lacking && (
+          <button type="button" aria-label={`Add an event of ${lacking}`} onClick={() => props.add(lacking)}>
+            Add one
+          </button>
+        )}
       </div>
       {clause.sides && clause.sides.length > 0 && (
         <ul>
           {clause.sides.map((side, index) => (
-            <Part key={`${index} ${side.text}`} clause={side} />
+            <Part key={`${index} ${side.text}`} {...props} clause={side} />
           ))}
         </ul>
       )}
