@@ -112,6 +112,12 @@ class Series:
             error.add_note(f"at the step: {name}; before it: {self._steps}")
             raise
 
+    async def kill(self, *kinds: str):
+        """Kill one after the other under load, in an order that the seed gives."""
+        for kind in self.environment.chance.sample(sorted(kinds), len(kinds)):
+            kill = partial(kill_under_load, self.environment, self.load, FAULTS[kind])
+            await self.step(f"kill {kind}", kill)
+
     async def _check(self):
         state = _without_others(without_waits(await read_state(self.environment.dsn)))
         executions = [
@@ -137,19 +143,13 @@ class Series:
 
 
 async def run_kills(seed: int, folder: Path) -> SeriesReport:
-    """Kill each part of a cluster, two of them while tasks wait, and restore Postgres at last."""
+    """Kill each kind of process that is ours, two parts while tasks wait, and restore Postgres."""
     daemons = "one" if seed % 2 else "two"
     async with open_environment(KILLS, daemons, folder, seed) as environment:
         series = Series(environment)
-        kinds = list(FAULTS)
-        environment.chance.shuffle(kinds)
-        for kind in kinds:
-            kill = partial(kill_under_load, environment, series.load, FAULTS[kind])
-            await series.step(f"kill {kind}", kill)
-        kinds.remove("runner")
-        await series.step(
-            f"kill {kinds[:2]} while tasks wait", partial(_kill_in_waits, series, kinds)
-        )
+        await series.kill(*FAULTS.keys() - SERVERS)
+        parts = environment.chance.sample(sorted(FAULTS.keys() - {"runner"}), 2)
+        await series.step(f"kill {parts} while tasks wait", partial(_kill_in_waits, series, parts))
         await series.step("restore", partial(_restore, series, folder / "backup"))
         return series.report(daemons, seed)
 
@@ -192,7 +192,7 @@ async def _restore(series: Series, backup: Path):
 
 
 async def run_absences(seed: int, folder: Path) -> SeriesReport:
-    """Take each server away, kill the one of two equal daemons that delivers, and stall one."""
+    """Take each server away, kill each, kill the daemon that delivers, and stall one of two."""
     async with open_environment(PAIR, "two", folder, seed) as environment:
         series = Series(environment)
         # First: daemons that have lost a connection shortly before do not say it again.
@@ -200,6 +200,7 @@ async def run_absences(seed: int, folder: Path) -> SeriesReport:
             take_away = partial(take_away_under_load, environment, series.load, server)
             await series.step(f"{server} away", take_away)
             await check_outage(server, series.load, environment.members)
+        await series.kill(*SERVERS)
         await series.step("kill the deliverer", partial(kill_deliverer, environment))
         await series.step("stall", partial(stall_under_load, environment, series.load))
         return series.report("two", seed)
