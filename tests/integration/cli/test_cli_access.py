@@ -20,6 +20,17 @@ PAGE = Path(__file__).parents[3] / "docs" / "security.md"
 SERVER = "https://psf.example.com:8443"
 
 
+RUN = "01900000-0000-7000-8000-000000000000"
+REFUSED = """
+dags pause x             | dags unpause x           | dags trigger x       | dags call x
+dags promote x 1         | dags rollback x          | dags reload          | datasets emit x://a
+runs cancel RUN          | runs retry RUN           | runs clear RUN --yes | runs tag RUN x
+runs note RUN x          | runs mark failed RUN     | tasks clear RUN x --yes
+tasks mark failed RUN x  | pools set x 1            | pools delete x       | connections delete x
+connections export       | variables set x 1        | variables delete x   | dead-letters discard 1
+dead-letters resend 1    | approvals answer RUN yes | backfills pause RUN  | tokens list
+tokens create x --role viewer                       | tokens revoke x      | audit list
+"""
 SET_UP = {"useradd", "install"}
 
 
@@ -134,11 +145,29 @@ def test_the_commands_of_the_page_work(psf, place):
             ("local", "shop"),
             ("local", "ann"),
         ]
+        refuse_a_viewer(psf, environ)
         assert psf("tokens", "revoke", "ann")[0] == 0
         code, _, said = psf("dags", "list", **environ)
         assert code == 2
         assert "revoked" in said
         assert (place / "home" / "owner").stat().st_mode & 0o777 == 0o600
+
+
+def refuse_a_viewer(psf, environ):
+    """Try with a viewer's token what takes another role: one line that says which, and code 2."""
+    token = psf("tokens", "create", "eye", "--role", "viewer")[1].strip()
+    viewer = environ | {"PUBSUBFLOW_TOKEN": token}
+    wrong = []
+    for command in (
+        each.strip() for line in REFUSED.strip().splitlines() for each in line.split("|")
+    ):
+        words = [RUN if word == "RUN" else word for word in command.split()]
+        answer = code, out, said = psf(*words, **viewer)
+        refused = re.search(r"needs the role (emitter|operator|admin)", said)
+        if (code, out, said.count("\n")) != (2, "", 1) or not refused:
+            wrong.append((command, answer))
+    assert wrong == []
+    assert psf("dags", "list", **viewer)[0] == 0
 
 
 def obey(psf, words, environ, tokens):
