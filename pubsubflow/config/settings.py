@@ -169,8 +169,18 @@ def _check_keys(tree: Tree, kind: type[Struct], path: str) -> None:
             if not isinstance(value, dict):
                 raise ConfigError(f"configuration: {path}{key} is a section, not a value")
             _check_keys(value, section, f"{path}{key}.")
-        elif isinstance(value, str) and _is_tuple(section):
-            tree[key] = [part.strip() for part in value.split(",") if part.strip()]
+        elif _is_tuple(section):
+            tree[key] = _split(value)
+        elif isinstance(value, dict) and get_origin(section) is dict:
+            lists = _is_tuple(get_args(section)[1])
+            tree[key] = {name: _split(each) if lists else each for name, each in value.items()}
+
+
+def _split(value: Any) -> Any:
+    """Return the parts of a text that is given for a list, as in the environment."""
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _is_tuple(kind: Any) -> bool:

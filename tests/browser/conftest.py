@@ -89,10 +89,13 @@ class Tab:
         self.complaints = []
         self.expected = None
         self.schemes = ["light", "dark"]
-        page.add_init_script(WATCH)
-        page.on("console", self._heard)
-        page.on("pageerror", lambda error: self.complaints.append(f"error: {error}"))
-        page.on("requestfailed", self._failed)
+        self.listeners = {
+            "console": self._heard,
+            "pageerror": lambda error: self.complaints.append(f"error: {error}"),
+            "requestfailed": self._failed,
+        }
+        for name, listener in self.listeners.items():
+            page.on(name, listener)
 
     def __getattr__(self, name):
         return getattr(self.page, name)
@@ -146,6 +149,14 @@ class Tab:
         while not self.page.evaluate(f"Boolean({expression})"):
             assert time.monotonic() < end, expression
             self.page.wait_for_timeout(20)
+
+    def leave(self):
+        """Leave the page to the next test as if nobody had used it."""
+        for name, listener in self.listeners.items():
+            self.page.remove_listener(name, listener)
+        self.page.evaluate("localStorage.clear()")
+        self.page.context.clear_cookies()
+        self.page.emulate_media(color_scheme="light")
 
     def check(self):
         """Fail if the browser has complained."""
@@ -212,23 +223,35 @@ def commands():
         yield server
 
 
+@pytest.fixture(scope="module")
+def new_context(chromium):
+    """Make what a browser of another person would be."""
+
+    def make(**options):
+        context = chromium.new_context(
+            viewport={"width": 1280, "height": 800},
+            reduced_motion="reduce",
+            locale="en-GB",
+            timezone_id="UTC",
+            **options,
+        )
+        context.set_default_timeout(30_000)
+        context.add_init_script(WATCH)
+        return context
+
+    return make
+
+
 @pytest.fixture
-def browse(chromium, url):
+def browse(new_context, url):
     """Open tabs; all have to end without a complaint."""
     contexts, tabs = [], []
 
-    def open_tab(*, context=None, at=None, **options):
+    def open_tab(*, context=None, **options):
         if context is None:
-            defaults = {
-                "viewport": {"width": 1280, "height": 800},
-                "reduced_motion": "reduce",
-                "locale": "en-GB",
-                "timezone_id": "UTC",
-            }
-            context = chromium.new_context(**{**defaults, **options})
+            context = new_context(**options)
             contexts.append(context)
-        context.set_default_timeout(30_000)
-        tabs.append(Tab(context.new_page(), at or url))
+        tabs.append(Tab(context.new_page(), url))
         return tabs[-1]
 
     yield open_tab
@@ -240,6 +263,20 @@ def browse(chromium, url):
             context.close()
 
 
+@pytest.fixture(scope="module")
+def page(new_context):
+    """The page of the tests that need none of their own: a new one costs a second."""
+    context = new_context()
+    yield context.new_page()
+    context.close()
+
+
 @pytest.fixture
-def tab(browse):
-    return browse()
+def tab(page, url):
+    """A tab; it has to end without a complaint."""
+    tab = Tab(page, url)
+    yield tab
+    try:
+        tab.check()
+    finally:
+        tab.leave()

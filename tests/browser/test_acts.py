@@ -5,12 +5,15 @@ import os
 import re
 import shlex
 import signal
+from functools import cache
 from pathlib import Path
 
+import anyio.from_thread
 import msgspec
 import pytest
 
 from pubsubflow.cli.daemon_process import child_daemon
+from support.oidc import CLIENT, SECRET, tricky_provider
 
 DAGS = Path(__file__).with_name("dags")
 expect = pytest.importorskip("playwright.sync_api").expect
@@ -378,9 +381,21 @@ def test_a_dag_is_paused_and_unpaused(tab, api):
     expect(tab.get_by_role("button", name="Pause", exact=True)).to_be_visible()
 
 
-def test_a_daemon_that_is_killed_and_started_is_followed_again(tab, api, home, url):
+@pytest.fixture(scope="module")
+def kill(home, url):
+    """Kill the daemon of these tests, if it was not yet."""
+
+    @cache
+    def once():
+        os.kill(msgspec.json.decode((home / "owner").read_bytes())["pid"], signal.SIGKILL)
+
+    return once
+
+
+def test_a_daemon_that_is_killed_and_started_is_followed_again(tab, api, home, url, kill):
     """Nothing is loaded anew by hand, and what happened meanwhile is there."""
     tab.expected = "ERR_"  # the browser itself writes lost connections to its console
+    api.post("s3://shop/totals")
     api.until(
         "runs?dag=report", lambda found: {each["state"] for each in found["items"]} == {"success"}
     )
@@ -388,7 +403,7 @@ def test_a_daemon_that_is_killed_and_started_is_followed_again(tab, api, home, u
     tab.open("/ui/runs?dag=report")
     rows = tab.get_by_role("table", name="Runs").get_by_role("row")
     expect(rows).to_have_count(before + 1)
-    os.kill(msgspec.json.decode((home / "owner").read_bytes())["pid"], signal.SIGKILL)
+    kill()
     lost = tab.get_by_role("status").filter(has_text="No connection since")
     expect(lost).to_be_visible()
     with child_daemon(DAGS, home=home, port=int(url.rpartition(":")[2])):
@@ -397,3 +412,61 @@ def test_a_daemon_that_is_killed_and_started_is_followed_again(tab, api, home, u
         expect(rows.nth(1)).to_contain_text("success")
         expect(lost).to_have_count(0)
         tab.check()
+
+
+@pytest.fixture
+def provider(monkeypatch):
+    """A provider of OpenID Connect, at which daemons let people sign in from now on."""
+    with (
+        anyio.from_thread.start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(tricky_provider()) as provider,
+    ):
+        roles = "viewer:dag=add_up,operator:dag=t_load,viewer:dataset=s3://shop/*"
+        settings = {"issuer": provider.url, "client_id": CLIENT, "client_secret": SECRET}
+        for name, value in {**settings, "name": "Home", "roles__sales": roles}.items():
+            monkeypatch.setenv(f"PUBSUBFLOW__OIDC__{name}".upper(), value)
+        yield provider
+
+
+def test_a_person_signs_in_at_a_provider_and_sees_what_they_may(browse, home, url, kill, provider):
+    """By clicks, there and back; on views of the whole system they read why they see nothing."""
+    kill()
+    with child_daemon(DAGS, home=home, port=int(url.rpartition(":")[2])):
+        tab = browse()
+        tab.expected = "status of 40"  # the browser itself writes refusals to its console
+        tab.page.goto(f"{url}/ui/dags?paused=true")
+        heading = tab.get_by_role("heading", level=1)
+        expect(heading).to_have_text("Sign in")
+        tab.get_by_role("link", name="Sign in with Home").click()
+        expect(heading).to_have_text("DAGs")
+        expect(tab.page).to_have_url(f"{url}/ui/dags?paused=true")
+        expect(tab.get_by_role("link", name="oidc:alice@example.org")).to_be_visible()
+        tab.move("/ui/dags")
+        names = tab.get_by_role("table", name="DAGs").locator("tbody td a[href^='/ui/dags/']")
+        expect(names).to_have_text(["add_up", "t_load"])
+        for dag, may in (("add_up", False), ("t_load", True)):
+            tab.move(f"/ui/dags/{dag}")
+            tab.get_by_role("button", name="Start").click()
+            button = tab.get_by_role("dialog").get_by_role("button", name="Start", exact=True)
+            expect(button).to_be_enabled() if may else expect(button).to_be_disabled()
+            tab.keyboard.press("Escape")
+        for part in ("", "/pools", "/connections", "/variables", "/intake", "/access"):
+            tab.move(f"/ui/system{part}")
+            expect(tab.locator("main")).to_contain_text(
+                "about the whole system, not about some DAGs"
+            )
+        tab.get_by_role("link", name="Go to the alerts").click()
+        expect(tab.get_by_text("No alert is open.")).to_be_visible()
+        tab.move("/ui/datasets/s3%3A%2F%2Fshop%2Forders?tab=graph")
+        around = tab.get_by_role("region", name="What is around s3://shop/orders")
+        expect(around).to_contain_text("add_up")
+        expect(around).to_contain_text("s3://shop/totals")
+        expect(around).not_to_contain_text(re.compile("strict|report"))
+        for path in ("", "/runs", "/tasks", "/events", "/waits", "/approvals", "/letters", "/past"):
+            tab.move(f"/ui{path}")
+            assert tab.get_by_role("alert").all_inner_texts() == [], path
+        tab.move("/ui/account")
+        tab.get_by_role("button", name="Sign out").click()
+        expect(tab.page).to_have_url(re.compile(f"^{provider.url}/end"))
+        tab.page.goto(f"{url}/ui/runs")
+        expect(heading).to_have_text("Sign in")

@@ -60,11 +60,13 @@ _SHOWN = (
     *("GET check-results", "GET held-events", "GET backfills", "GET dead-letters"),
     *("GET dead-letters/summary", "GET dead-letters/{number}", "GET approvals"),
     *("GET approvals/{approval}", "GET stream", "GET info", "GET openapi.json", "GET summary"),
+    *("GET graph", "GET alerts", "GET alerts/{number}"),
 )
 _CHECKED = (
     *("POST datasets/events", "POST cloudevents", "POST datasets/replay", "POST runs/bulk"),
     *("POST tasks/bulk", "POST dead-letters/{number}/resend", "POST approvals/{approval}"),
     *("POST approvals/{approval}/links", "POST schedules/simulate"),
+    "POST alerts/{number}/acknowledge",
 )
 
 

@@ -6,7 +6,7 @@ a new route shows nothing until it is decided what.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from pubsubflow.errors import NotFound
 from pubsubflow.model.api import (
+    alerts,
     approvals,
     auth,
     backfills,
@@ -31,6 +32,7 @@ from pubsubflow.model.api import (
     versions,
 )
 from pubsubflow.model.api.history import causality, timeline
+from pubsubflow.model.api.overviews import graph as graphs
 from pubsubflow.model.api.overviews import runs as overviews
 from pubsubflow.model.auth import Rights
 from pubsubflow.model.schedule.checks import CHECK_PREFIX
@@ -236,6 +238,62 @@ def _grid(value: Any, rights: Rights) -> Any:
     return replace(value, runs=[_with_cause(each, rights) for each in value.runs])
 
 
+def _alert(value: Any, rights: Rights) -> Any:
+    """Show an alert about a DAG or a check, or else about the freshness of a dataset."""
+    if value.dag_id is not None:
+        return _by_dag(value, rights)
+    return value if rights.sees_dataset(value.dataset or "") else None
+
+
+def _alert_detail(value: Any, rights: Rights) -> Any:
+    found = _alert(value, rights)
+    # What is called for a dataset is a function of a file, which is the operator's.
+    return found if found is None or found.dag_id else replace(found, callbacks=[])
+
+
+def _graph(value: Any, rights: Rights) -> Any:
+    """Show what one sees around a dataset, as far as it hangs together without the rest.
+
+    Sides and distances are of what is shown: a shorter way through the rest would tell of it.
+    """
+    seen = {
+        at
+        for at, node in enumerate(value.nodes)
+        if (rights.sees_dag if node.kind == "dag" else rights.sees_dataset)(node.name)
+    }
+    edges = [edge for edge in value.edges if seen.issuperset(edge)]
+    middle = next(at for at, node in enumerate(value.nodes) if node.name == value.dataset)
+    if middle not in seen:
+        return None
+    steps = {at: -hops for at, hops in _hops(middle, [edge[::-1] for edge in edges]).items()}
+    for at, hops in _hops(middle, edges).items():
+        if at not in steps or hops < -steps[at]:
+            steps[at] = hops
+    place = {at: number for number, at in enumerate(sorted(steps))}
+    return replace(
+        value,
+        nodes=[replace(value.nodes[at], step=_datasets_away(steps[at])) for at in place],
+        edges=[(place[one], place[end]) for one, end in edges if one in place and end in place],
+    )
+
+
+def _hops(start: int, edges: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return how many edges away what follows a node is, itself among it."""
+    after: dict[int, list[int]] = {}
+    for one, end in edges:
+        after.setdefault(one, []).append(end)
+    hops, last = {start: 0}, [start]
+    while last:
+        last = [end for one in last for end in after.get(one, ()) if end not in hops]
+        hops.update(dict.fromkeys(last, max(hops.values()) + 1))
+    return hops
+
+
+def _datasets_away(hops: int) -> int:
+    # Datasets and DAGs alternate; a DAG counts with the dataset beyond it.
+    return (hops + 1) // 2 if hops > 0 else -((1 - hops) // 2)
+
+
 def _trigger(value: Any, rights: Rights) -> Any:
     if value.dag_id is None:
         return replace(value, files=[]) if rights.sees_dataset(value.dataset or "") else None
@@ -276,6 +334,9 @@ RULES: Mapping[type, _Rule] = {
     overviews.FailureView: _run,
     overviews.LongRunView: _run,
     overviews.RunsGrid: _grid,
+    graphs.DatasetGraph: _graph,
+    alerts.AlertView: _alert,
+    alerts.AlertDetail: _alert_detail,
     **dict.fromkeys(
         (
             resources.DagView,

@@ -7,13 +7,18 @@ from aiohttp import web
 from msgspec import Meta, Struct
 
 from pubsubflow.api.auth.middleware import PRINCIPAL
+from pubsubflow.api.auth.scopes import check_dag
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.pagination import Cursor, Number, read_cursor, with_cursor
+from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import Limit, NoQuery, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
+from pubsubflow.api.http.shown import rights_of_request, shown_items
+from pubsubflow.errors import NotFound
 from pubsubflow.model.api.alerts import AlertDetail, AlertView
 from pubsubflow.model.api.resources import Page
+from pubsubflow.model.auth import Role, covers
 from pubsubflow.store.alerts.alerts import AlertStore
 
 _LIST = "alerts"
@@ -77,12 +82,39 @@ class AlertRoutes:
 
     async def show(self, request: web.Request) -> web.Response:
         """Show an alert and the calls that it has made."""
-        return json_response(await self._alerts.get(_number(request)))
+        return json_response(await self._seen(_number(request)))
 
     async def acknowledge(self, request: web.Request) -> web.Response:
         """Acknowledge an open alert; who did first counts."""
-        name = request[PRINCIPAL].name
-        return json_response(await self._alerts.acknowledge(_number(request), name))
+        number = _number(request)
+        _check_operator(await self._seen(number))
+        return json_response(await self._alerts.acknowledge(number, request[PRINCIPAL].name))
+
+    async def _seen(self, number: int) -> AlertDetail:
+        """Return an alert.
+
+        Raises:
+            NotFound: It does not exist, or may not be seen.
+        """
+        found = await self._alerts.get(number)
+        if not shown_items([found]):
+            raise NotFound("alert", str(number))
+        return found
+
+
+def _check_operator(alert: AlertDetail) -> None:
+    """Check that the principal of this request may change what an alert is about.
+
+    Raises:
+        BadRequest: It may not (403).
+    """
+    rights = rights_of_request()
+    if rights is None:
+        return
+    if alert.dag_id is not None:
+        check_dag(rights, alert.dag_id, Role.OPERATOR)
+    elif not covers(rights.role_on_dataset(alert.dataset or ""), Role.OPERATOR):
+        raise BadRequest(f"this needs the role operator on dataset {alert.dataset}", status=403)
 
 
 def _number(request: web.Request) -> int:

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 
 from pubsubflow.api import ApiSettings
+from pubsubflow.api.routes.alerts import AlertRoutes
 from pubsubflow.api.routes.connections import ConnectionRoutes
 from pubsubflow.api.routes.metrics import MetricsRoutes
 from pubsubflow.api.routes.plugins import PluginRoutes
@@ -24,6 +25,7 @@ from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.embedded import EmbeddedServers
 from pubsubflow.errors import InvalidInput
 from pubsubflow.metrics import ClusterMetrics, Exposition
+from pubsubflow.store.alerts.alerts import AlertStore
 from pubsubflow.store.database import Database
 from pubsubflow.store.migrate import migrate
 from pubsubflow.store.read.read_models import ReadModels
@@ -58,6 +60,7 @@ def serve(manager, database, bus, tmp_path):
         exposition = Exposition([manager.metrics, database.metrics], cluster)
         models, now = ReadModels(database), partial(datetime.now, UTC)
         further = (
+            AlertRoutes(AlertStore(database)),
             ConnectionRoutes(connections, bus),
             VariableRoutes(Variables(database, Keyring(tmp_path / "keys")), bus),
             PluginRoutes(PluginCatalogue()),

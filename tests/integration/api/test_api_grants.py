@@ -271,3 +271,56 @@ async def test_tags_count_as_they_are_now(shared):
             return [1] if (await shared.limited("GET", "/api/v1/dags/load"))[0] == 404 else None
 
         await shared.signal.wait_until(gone, seconds=20, poll_seconds=0.1)
+
+
+async def test_a_graph_and_alerts_show_what_one_has_a_role_on(shared, database):
+    await check_graph(shared)
+    await check_alerts(shared, database)
+
+
+async def check_graph(shared):
+    """Own is fed by shared; that it leads back to it, by a foreign DAG, is not told."""
+    path = "/api/v1/graph?up=5&down=5&around="
+    status, text = await shared.limited("GET", path + SHARED)
+    graph = msgspec.json.decode(text)
+    assert (status, "zz" in text) == (200, False)
+    steps = {each["name"]: each["step"] for each in graph["nodes"]}
+    assert steps == {SHARED: 0, "load": 1, OWN: 1}
+    names = [each["name"] for each in graph["nodes"]]
+    ends = {(names[one], names[end]) for one, end in graph["edges"]}
+    assert ends == {(SHARED, "load"), ("load", OWN)}
+    status, text = await shared.limited("GET", path + OWN)
+    steps = {each["name"]: each["step"] for each in msgspec.json.decode(text)["nodes"]}
+    assert steps == {OWN: 0, "load": -1, SHARED: -1}
+    hidden = await shared.limited("GET", path + HIDDEN)
+    absent = await shared.limited("GET", path + "x://absent")
+    assert (hidden[0], hidden[1].replace(HIDDEN, "x://absent")) == absent
+
+
+async def check_alerts(shared, database):
+    kinds = [("deadline", "load"), ("deadline", "zz_dag"), ("check", "check:zz_check")]
+    about = [("load", None), ("zz_dag", None), ("check:zz_check", SHARED)]
+    about += [(None, SHARED), (None, OWN), (None, HIDDEN)]
+    kinds += [("freshness", each) for _, each in about[3:]]
+    async with database.connection() as connection:
+        await connection.executemany(
+            "INSERT INTO alert (kind, subject, text, dag_id, dataset) "
+            "VALUES ($1, $2, 'late', $3, $4)",
+            [(*one, *other) for one, other in zip(kinds, about, strict=True)],
+        )
+    every = {each["subject"]: each["id"] for each in (await shared.get("/api/v1/alerts"))["items"]}
+    status, text = await shared.limited("GET", "/api/v1/alerts")
+    assert (status, "zz" in text) == (200, False)
+    seen = {each["subject"] for each in msgspec.json.decode(text)["items"]}
+    assert seen == {"load", SHARED, OWN}
+    expected = {"load": 200, SHARED: 200, OWN: 403}
+    for subject, number in every.items():
+        found, _ = await shared.limited("POST", f"/api/v1/alerts/{number}/acknowledge", {})
+        assert found == expected.get(subject, 404), subject
+        found, text = await shared.limited("GET", f"/api/v1/alerts/{number}")
+        assert found == (200 if subject in seen else 404)
+        if found != 200:
+            absent = await shared.limited("GET", "/api/v1/alerts/99999")
+            assert text.replace(str(number), "99999") == absent[1].replace(str(number), "99999")
+    after = (await shared.get("/api/v1/alerts?state=acknowledged"))["items"]
+    assert {each["subject"] for each in after} == {"load", SHARED}

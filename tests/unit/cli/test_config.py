@@ -54,6 +54,9 @@ def test_the_home_comes_from_its_own_variable_too(file):
 
 def test_a_list_in_the_environment_is_cut_at_commas():
     assert load(PUBSUBFLOW__WORKER__QUEUES="a, b").worker.queues == ("a", "b")
+    assert load(PUBSUBFLOW__OIDC__ROLES__OPS="viewer,admin:dag=a").oidc.roles == {
+        "ops": ("viewer", "admin:dag=a")
+    }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])

@@ -73,8 +73,9 @@ export function lacking(role: "viewer" | "operator" | "admin", about: About = {}
   if (about.dataset && grants.some((each) => /^(operator|admin):dataset=/.test(each))) return undefined;
   const { dag } = about;
   if (dag === undefined || grants.length === 0) {
-    const place = grants.length ? " on everything" : "";
-    return `This needs the role ${role}${place}; yours is ${own ?? "none"}.`;
+    if (!grants.length) return `This needs the role ${role}; yours is ${own ?? "none"}.`;
+    const yours = own === "emitter" ? "you have roles on some DAGs or datasets alone" : `yours is ${own}`;
+    return `This needs the role ${role} on everything; ${yours}.`;
   }
   const there = onDags.value[dag];
   if (there === undefined) {

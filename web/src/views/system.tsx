@@ -27,6 +27,8 @@ const PARTS: Record<string, { name: string; show: () => ComponentChild }> = {
 
 export function System({ part = "overview" }: { part?: string }) {
   const shown = PARTS[part] ?? PARTS.overview!;
+  // Alerts are of DAGs and datasets; hosts, pools and secrets are of nobody's alone.
+  const reason = part === "alerts" ? undefined : lacking("viewer");
   return (
     <>
       <Heading title={part === "overview" ? "System" : `System: ${shown.name}`} />
@@ -39,7 +41,14 @@ export function System({ part = "overview" }: { part?: string }) {
           href: id === "overview" ? to("system") : to("system", id),
         }))}
       />
-      {shown.show()}
+      {reason ? (
+        <Empty>
+          <p>This is about the whole system, not about some DAGs. {reason}</p>
+          <a href={to("system", "alerts")}>Go to the alerts</a>
+        </Empty>
+      ) : (
+        shown.show()
+      )}
     </>
   );
 }
@@ -505,6 +514,7 @@ function Alerts() {
                   title={`Acknowledge alert ${alert.id}`}
                   verb="Acknowledge"
                   role="operator"
+                  about={alert.dag_id ? { dag: alert.dag_id } : { dataset: true }}
                   close={close}
                   cli={command("alerts", "ack", alert.id)}
                   request={{ method: "POST", path: `/api/v1/alerts/${alert.id}/acknowledge` }}

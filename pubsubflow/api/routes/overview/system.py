@@ -6,12 +6,14 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import Meta, Struct
 
+from pubsubflow.api.auth.scopes import check_dataset
 from pubsubflow.api.http import routing
 from pubsubflow.api.http.etags import json_with_etag
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Route
+from pubsubflow.api.http.shown import rights_of_request
 from pubsubflow.bus import Bus
 from pubsubflow.errors import BusUnavailable, ConfigError, DefinitionError
 from pubsubflow.model.api.overviews.graph import DatasetGraph
@@ -100,6 +102,7 @@ class SystemRoutes:
             uri = normalise_uri(params.around)
         except DefinitionError as error:
             raise BadRequest(str(error), status=400, field="around") from error
+        check_dataset(rights_of_request(), uri)
         found = await self._read_models.neighbours.around(
             uri, up=params.up, down=params.down, limit=params.limit
         )
