@@ -124,17 +124,18 @@ class Tab:
         for scheme, rules in zip(self.schemes, (RULES, ["color-contrast"]), strict=True):
             self.emulate_media(color_scheme=scheme)
             assert self.faults(*rules) == [], (name, scheme)
-            self._shoot(f"{name}-{scheme}")
+            self.shoot(f"{name}-{scheme}")
         self.schemes.reverse()  # the next one is looked at first as this one is left
         self.set_viewport_size({"width": 320, "height": 640})
         wide = self.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, (name, wide)
         if SHOTS:
             self.emulate_media(color_scheme="light")
-            self._shoot(f"{name}-phone", full_page=True)
+            self.shoot(f"{name}-phone", full_page=True)
         self.set_viewport_size({"width": 1280, "height": 800})
 
-    def _shoot(self, name, **options):
+    def shoot(self, name, **options):
+        """Take a picture, where pictures are wanted."""
         if SHOTS:
             Path(SHOTS).mkdir(parents=True, exist_ok=True)
             self.screenshot(path=f"{SHOTS}/{name}.png", **options)

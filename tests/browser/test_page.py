@@ -311,6 +311,34 @@ def test_an_address_restores_its_view(tab, api):
     expect(table.get_by_role("row")).not_to_have_count(1)
 
 
+def test_with_colours_of_the_system_alone_it_says_the_same(tab, known):
+    """Forced colours, dark: what is chosen differs, bars and shapes are drawn, text is legible."""
+    tab.emulate_media(forced_colors="active", color_scheme="dark")
+    try:
+        tab.open("/ui/runs?state=failed")
+        chips = tab.locator("button.chip")
+        back = "each => each.map(chip => getComputedStyle(chip).backgroundColor)"
+        chosen = chips.evaluate_all("each => each.map(chip => chip.ariaPressed)")
+        backs = dict(zip(chosen, chips.evaluate_all(back), strict=True))
+        assert backs["true"] != backs["false"]
+        for name, path in (
+            ("forced-runs", "/ui/runs?state=failed"),
+            ("forced-grid", "/ui/dags/load?tab=grid"),
+            ("forced-timeline", f"/ui/runs/{known['adding']}?tab=timeline"),
+            ("forced-now", "/ui/"),
+        ):
+            tab.move(path)
+            assert tab.faults("color-contrast") == [], name
+            # What is drawn is not of the colour of what it is drawn on.
+            drawn = "each => each.map(part => [getComputedStyle(part).backgroundColor, 'none'])"
+            under = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert [under, "none"] not in tab.locator(".beam.run").evaluate_all(drawn), name
+            assert all(tab.locator(".state").evaluate_all("all => all.map(each => each.innerText)"))
+            tab.shoot(name)
+    finally:
+        tab.emulate_media(forced_colors="none", color_scheme="light")
+
+
 def test_ten_tabs_are_live_at_once(browse, api):
     """By one stream for all of them: a browser has six connections to a server."""
     tabs = [browse()]

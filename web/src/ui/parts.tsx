@@ -33,7 +33,7 @@ const SHAPES: Record<string, string> = {
   pending: "M8 4v4l3 2",
   consumed: "M4 8.5 7 11.5 12.5 5",
   filtered: "M3.5 4.5h9L9 9v3l-2 1V9z",
-  expired: "M8 4v4l3 2",
+  expired: "M5.5 3.5h5L5.5 12.5h5z",
   unseen: "M4 8h1M7.5 8h1M11 8h1",
   planned: "M4 8h1M7.5 8h1M11 8h1",
   new: "M8 4.5v7M4.5 8h7",
