@@ -208,7 +208,7 @@ function PoolDialog({ pool, close, done }: Opened & { pool?: PoolView }) {
       </label>
       {pool && (
         <p>
-          {pool.used} of its tasks run and {pool.waiting} wait.{" "}
+          {pool.used} run and {pool.waiting} wait.{" "}
           {count < pool.used
             ? "Those that run go on; none starts before fewer than that run."
             : count > (pool.slots ?? count) && pool.waiting
