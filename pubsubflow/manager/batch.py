@@ -130,7 +130,7 @@ class BatchProcessor:
         locks = RunLocks()
         for handler, own in handlers.having(Phase.BEFORE_RUNS):
             await handler.before_runs(own, locks)
-        if locks.runs or locks.tasks:
+        if locks.runs or locks.tasks or locks.bare:
             await lock_runs(locks, context.uow, self._specs, context.transaction)
         if locks.publishers:
             context.publishers = await load_publishers(

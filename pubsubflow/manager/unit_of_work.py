@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from pubsubflow.manager.working_state import EndedTask, LockedDag, LoggedEvent, RunDraft, RunWork
 from pubsubflow.model.changes import CheckChanged, DagChanged, RunChanged
 from pubsubflow.model.runs.concurrency import Limit
+from pubsubflow.model.wire.audit_entries import AuditNote
 from pubsubflow.model.wire.commands import Timer
 from pubsubflow.model.wire.messages import (
     CancelMessage,
@@ -353,6 +354,7 @@ class Outbox(Struct):
         has_alerts: Alerts have opened or ended.
         trace_roots: Events from outside with which a trace begins.
         attempts: Attempts that ended, for their spans.
+        audits: Requests that are carried out: their entries get their numbers as they are written.
     """
 
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -365,6 +367,7 @@ class Outbox(Struct):
     has_alerts: bool = False
     trace_roots: list[LoggedEvent] = field(default_factory=list)
     attempts: list[FinishedAttempt] = field(default_factory=list)
+    audits: list[AuditNote] = field(default_factory=list)
 
 
 class UnitOfWork(Struct):

@@ -3,9 +3,10 @@
 Rows are passed by columns (`unnest`), so that a batch of any size is one statement.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncpg
 
@@ -28,8 +29,42 @@ BATCH = {
     "condition_states": 4,
     "dag_states": 5,
     "changes": 1,
+    "audits": 7,
 }
 """Parts of `write_batch`, in the order of its arguments: name → number of columns."""
+_EXPRESSION = re.compile(r"^(\w+) AS \(\n(.*?)^\)", flags=re.MULTILINE | re.DOTALL)
+_PARAMETER = re.compile(r"\$(\d+)")
+
+
+def batch_statement(parts: Collection[str]) -> str:
+    """Return the statement that writes some parts of a batch: `write_batch` without the others.
+
+    A batch fills a few parts. The others would cost their arrays, and a plan to start each.
+
+    Args:
+        parts: Their names, of `BATCH`; their columns are its arguments, in the order of `BATCH`.
+    """
+    whole = SQL["write_batch"]
+    numbers: dict[str, str] = {}
+    first = 1
+    for name, width in BATCH.items():
+        if name in parts:
+            for number in range(first, first + width):
+                numbers[str(number)] = f"${len(numbers) + 1}"
+        first += width
+
+    def renumbered(text: str) -> str:
+        return _PARAMETER.sub(lambda found: numbers[found[1]], text)
+
+    # An expression belongs to the part whose arguments it takes.
+    expressions = ",\n".join(
+        f"{name} AS (\n{renumbered(text)})"
+        for name, text in _EXPRESSION.findall(whole)
+        if _PARAMETER.findall(text)[0] in numbers
+    )
+    # Without entries of the audit log there is nothing to return.
+    last = whole.splitlines()[-1] if "audits" in parts else "SELECT 1;"
+    return f"WITH\n{expressions}\n{last}"
 
 
 class ManagerTransaction:
@@ -40,6 +75,8 @@ class ManagerTransaction:
         timed: Called with the seconds of each statement.
     """
 
+    _statements: ClassVar[dict[str, str]] = {}
+
     def __init__(
         self, connection: Connection, timed: Callable[[float], None] | None = None
     ) -> None:
@@ -49,7 +86,8 @@ class ManagerTransaction:
     async def fetch(self, query: str, *arguments: object) -> list[Row]:
         """Run a named query and return its rows."""
         since = perf_counter()
-        rows: list[Row] = await self._connection.fetch(SQL[query], *arguments)
+        text = SQL[query] if query in SQL else self._statements[query]
+        rows: list[Row] = await self._connection.fetch(text, *arguments)
         if self._timed is not None:
             self._timed(perf_counter() - since)
         return rows
@@ -87,15 +125,23 @@ class ManagerTransaction:
         ids = sorted(row["id"] for row in rows if row["id"])
         return ids, [row for row in rows if row["id"] is None], any(row["id"] == 0 for row in rows)
 
-    async def write_batch(self, **parts: Rows) -> None:
+    async def write_batch(self, **parts: Rows) -> list[int]:
         """Write what nearly every batch changes, in one statement.
 
         Args:
             parts: Rows under each of the names in `BATCH`.
+
+        Returns:
+            The numbers of the entries of the audit log, in their order.
         """
-        if any(parts.values()):
-            columns: list[list[Any]] = []
-            for name, width in BATCH.items():
-                rows = parts[name]
-                columns += map(list, zip(*rows, strict=True)) if rows else [[]] * width
-            await self.fetch("write_batch", *columns)
+        filled = [name for name in BATCH if parts[name]]
+        if not filled:
+            return []
+        query = "+".join(("write_batch", *filled))
+        if query not in self._statements:
+            self._statements[query] = batch_statement(filled)
+        columns: list[list[Any]] = []
+        for name in filled:
+            columns += map(list, zip(*parts[name], strict=True))
+        rows = await self.fetch(query, *columns)
+        return [row["id"] for row in rows] if parts["audits"] else []

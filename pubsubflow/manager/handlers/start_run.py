@@ -9,7 +9,6 @@ from pubsubflow.manager.working_state import LockedDag, RunDraft
 from pubsubflow.model.runs.params import preset_params, validate_params
 from pubsubflow.model.wire.audit_entries import AuditNote
 from pubsubflow.model.wire.commands import STARTED_BY_TASK, RequestKey, StartRun
-from pubsubflow.store.auth import audit_row
 from pubsubflow.store.database import printable
 
 # A caller that took such a key would keep a schedule from making its run.
@@ -43,7 +42,7 @@ class StartRunHandler(DagCommandHandler):
             existing = await self._context.admission.existing(dag, [draft.run_key])
             if existing:
                 await self._check_request(command.request)
-                await self._record(command.audit)
+                self._record(command.audit)
                 return existing[draft.run_key]
         check_run_key(command.run_key)
         await self._note_origin(draft, command)
@@ -59,14 +58,13 @@ class StartRunHandler(DagCommandHandler):
         if command.tags:
             annotation = RunAnnotation(draft.id, printable_all(command.tags))
             self._uow.runs.annotations.append(annotation)
-        await self._record(command.audit)
+        self._record(command.audit)
         return str(draft.run_id)
 
-    async def _record(self, audit: AuditNote | None) -> None:
-        """Write the entry of the audit log: it stands there if the run does."""
+    def _record(self, audit: AuditNote | None) -> None:
+        """Write the entry of the audit log with the run: it stands there if the run does."""
         if audit is not None:
-            rows = await self._transaction.fetch("record_audit_entry", *audit_row(audit.entry))
-            audit.number = rows[0]["id"]
+            self._uow.outbox.audits.append(audit)
 
     async def _check_request(self, request: RequestKey | None) -> None:
         """Refuse a request whose key came with another body before."""

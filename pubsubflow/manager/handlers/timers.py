@@ -32,8 +32,10 @@ class FireTimersHandler(Handler):
         for timer in _due(items).values():
             if timer.run is None:
                 continue
-            if timer.kind in ("run_timeout", DEADLINE_TIMER):
+            if timer.kind == "run_timeout":
                 locks.runs.add(timer.run)
+            elif timer.kind == DEADLINE_TIMER:
+                locks.bare.add(timer.run)
             elif timer.kind in _TASK_TIMERS and timer.node is not None:
                 index = NOT_MAPPED if timer.map_index is None else timer.map_index
                 locks.tasks.add((timer.run, timer.node, index))

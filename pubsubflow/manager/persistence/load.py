@@ -83,6 +83,7 @@ class RunLocks(Struct):
 
     Attributes:
         runs: Runs of which every live task is loaded.
+        bare: Runs of which no task is needed.
         tasks: Task instances that are loaded, with their runs.
         chained: Results of tasks that a runner went straight on with.
         publishers: Tasks that published events while they ran.
@@ -90,6 +91,7 @@ class RunLocks(Struct):
     """
 
     runs: set[int] = field(default_factory=set)
+    bare: set[int] = field(default_factory=set)
     tasks: set[TaskKey] = field(default_factory=set)
     chained: list[ResultMessage] = field(default_factory=list)
     publishers: set[TaskKey] = field(default_factory=set)
@@ -101,7 +103,8 @@ async def lock_runs(
 ) -> None:
     """Lock runs in order, and load those of their live tasks that are needed."""
     # A run that has ended has no live row: what messages say of it is void.
-    rows = await transaction.lock_runs({run for run, _, _ in locks.tasks} | locks.runs)
+    wanted = {run for run, _, _ in locks.tasks} | locks.runs | locks.bare
+    rows = await transaction.lock_runs(wanted)
     if rows and rows[0]["tag_limits"]:
         uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
     await load_runs(rows, uow, specs, transaction)

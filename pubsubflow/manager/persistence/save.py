@@ -14,6 +14,7 @@ from pubsubflow.model.json_values import json_text
 from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
+from pubsubflow.store.auth import audit_row
 from pubsubflow.store.codecs import encode_error
 from pubsubflow.store.database import printable
 from pubsubflow.store.manager_transaction import ManagerTransaction
@@ -41,11 +42,15 @@ async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes 
     for query, rows in chain(_schedule_rows(drafts, uow), _task_rows(runs, uow)):
         if rows:
             await transaction.write(query, rows)
-    await transaction.write_batch(
+    audits = uow.outbox.audits
+    numbers = await transaction.write_batch(
         changes=[] if changes is None else [(changes,)],
+        audits=[audit_row(note.entry) for note in audits],
         **_run_parts(runs, drafts, uow),
         **_event_parts(uow),
     )
+    for note, number in zip(audits, numbers, strict=True):
+        note.number = number
     if uow.runs.annotations:
         # After the rows of runs that are made here.
         for each in sorted(uow.runs.annotations, key=lambda each: each.run):

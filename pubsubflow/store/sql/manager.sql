@@ -489,7 +489,9 @@ WHERE id = $1 AND state = 'queued';
 
 -- name: write_batch
 -- Write what nearly every batch changes, each table from its own arrays of columns, in one
--- statement: a round trip costs more than a table. The parts are independent of each other.
+-- statement: a round trip costs more than a table. The parts are independent of each other, and what
+-- runs is made of those that a batch fills (`store/manager_transaction.py`). Return the numbers of
+-- entries of the audit log.
 WITH
 -- Append events to the log; ancestries come as texts such as {1,2}, as unnest would flatten arrays
 -- of arrays. JSON comes as text: it was encoded when the event was accepted.
@@ -588,9 +590,20 @@ states AS (
 -- Append to the change log.
 logged AS (
     INSERT INTO change (body) SELECT * FROM unnest($81::bytea[])
+),
+counted AS (
+    UPDATE dag_state SET
+        paused = new.paused, active = new.active, queued = new.queued,
+        catch_up_from = new.catch_up_from
+    FROM unnest($76::int[], $77::boolean[], $78::int[], $79::int[], $80::bigint[])
+      AS new (dag, paused, active, queued, catch_up_from)
+    WHERE dag_state.dag = new.dag
+),
+-- Append to the audit log what the requests were that are carried out here.
+audited AS (
+    INSERT INTO audit (principal, token, remote, action, object, status, times)
+    SELECT * FROM unnest($82::text[], $83::uuid[], $84::text[], $85::text[], $86::text[],
+                         $87::int[], $88::int[])
+    RETURNING id
 )
-UPDATE dag_state SET
-    paused = new.paused, active = new.active, queued = new.queued, catch_up_from = new.catch_up_from
-FROM unnest($76::int[], $77::boolean[], $78::int[], $79::int[], $80::bigint[])
-  AS new (dag, paused, active, queued, catch_up_from)
-WHERE dag_state.dag = new.dag;
+SELECT id FROM audited ORDER BY id;

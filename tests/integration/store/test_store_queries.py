@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from pubsubflow.store.manager_transaction import BATCH, batch_statement
 from pubsubflow.store.named_queries import SQL
 
 pytestmark = pytest.mark.anyio
@@ -132,6 +133,17 @@ async def big(servers):
 @pytest.mark.parametrize("name", sorted(SQL))
 async def test_a_query_fits_the_schema(big, name):
     await big.prepare(SQL[name])
+
+
+async def test_a_batch_is_written_by_the_parts_that_it_fills(big):
+    for name, width in BATCH.items():
+        statement = await big.prepare(batch_statement([name]))
+        assert len(statement.get_parameters()) == width, name
+
+    def bare(text):
+        return " ".join(re.sub(r"--.*", "", text).split())
+
+    assert bare(batch_statement(BATCH)) == bare(SQL["write_batch"])
 
 
 @pytest.mark.parametrize("name", sorted(name for name in SQL if "LOCK TABLE" not in SQL[name]))
