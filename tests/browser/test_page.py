@@ -320,6 +320,12 @@ def test_with_colours_of_the_system_alone_it_says_the_same(tab, known):
         back = "each => each.map(chip => getComputedStyle(chip).backgroundColor)"
         chosen = chips.evaluate_all("each => each.map(chip => chip.ariaPressed)")
         backs = dict(zip(chosen, chips.evaluate_all(back), strict=True))
+        cross = tab.locator("button.chip[aria-pressed=true] .shape")
+        drawn = "part => [...part.children].map(each => getComputedStyle(each))"
+        ring, path = cross.evaluate(
+            f"part => ({drawn})(part).map(each => [each.fill, each.stroke])"
+        )
+        assert ring[0] != path[1]  # the cross is seen on its disc
         assert backs["true"] != backs["false"]
         for name, path in (
             ("forced-runs", "/ui/runs?state=failed"),

@@ -166,6 +166,11 @@ function useFocusOnMove(): void {
 
 function Bar() {
   const { path } = address.value;
+  const views = useRef<HTMLElement>(null);
+  // On a phone they stand in one row, which scrolls.
+  useLayoutEffect(() => {
+    views.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }, [path, me.value]);
   return (
     <header class="bar">
       <a class="brand" href={to("now")}>
@@ -173,7 +178,7 @@ function Bar() {
         pubsubflow
       </a>
       {me.value && (
-        <nav aria-label="Views">
+        <nav aria-label="Views" ref={views}>
           {PLACES.map((place) => (
             <a
               key={place.path}
