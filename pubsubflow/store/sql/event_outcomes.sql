@@ -7,7 +7,7 @@ SELECT run_event.event, dag.dag_id, 'consumed' AS outcome, run_event.input,
        run.partition AS partition_key,
        CASE WHEN run.state <> 'queued' THEN NULL
             WHEN q.run IS NULL THEN 'the run still collects events'
-            ELSE 'the run is queued: a limit of active runs is reached'
+            ELSE 'the run is queued: max_active_runs of its DAG or a limit of its tags is reached'
        END AS reason,
        run.run_id, run.state, run.created_at AS at
 FROM run_event
