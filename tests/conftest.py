@@ -15,8 +15,8 @@ from hypothesis import settings
 from pubsubflow.bus import Bus, BusSettings
 from pubsubflow.embedded import EmbeddedServers, PostgresAddress
 from pubsubflow.store.database import Database
-from pubsubflow.store.migrate import migrate
 from pubsubflow.store.servers.settings import PostgresSettings
+from support.homes import HomeTemplate, shared_folder
 
 _numbers = itertools.count(1)
 # A thousand processes are started here: they should not compile all modules each, whatever images
@@ -53,8 +53,16 @@ def anyio_backend():
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def fresh_home(tmp_path_factory):
+    """Make a home that is as new; see support/homes.py."""
+    template = HomeTemplate(shared_folder(tmp_path_factory.getbasetemp()))
+    template.prepare()
+    return template.copy
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory, fresh_home) -> Path:
+    return fresh_home(tmp_path_factory.mktemp("servers") / "home")
 
 
 def dsn(address: PostgresAddress, database: str | None = None) -> str:
@@ -73,10 +81,8 @@ async def servers(home, anyio_backend):
         for setting in ("fsync", "full_page_writes", "synchronous_commit", "autovacuum"):
             await connection.execute(f"ALTER SYSTEM SET {setting} = off")
         await connection.execute("SELECT pg_reload_conf()")
-        await connection.execute("CREATE DATABASE template_psf")
+        await connection.execute("CREATE DATABASE template_psf TEMPLATE pubsubflow")
         await connection.close()
-        async with Database.open(PostgresSettings(url=dsn(running.postgres, "template_psf"))) as db:
-            await migrate(db)
         yield running
 
 

@@ -70,8 +70,8 @@ def chromium():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("browser") / "home"
+def home(tmp_path_factory, fresh_home):
+    return fresh_home(tmp_path_factory.mktemp("browser") / "home")
 
 
 @pytest.fixture(scope="module")

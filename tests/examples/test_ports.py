@@ -88,7 +88,7 @@ async def mail_server():
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory):
+def url(tmp_path_factory, fresh_home):
     """A daemon with all ports in its folder, and a stand-in for gcloud on its PATH."""
     folder = tmp_path_factory.mktemp("ports")
     for name in ("dags", "bin"):
@@ -100,7 +100,7 @@ def url(tmp_path_factory):
     gcloud.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(folder / "bin"), prepend=":")
-        with child_daemon(folder / "dags", home=folder / "home", port=0) as url:
+        with child_daemon(folder / "dags", home=fresh_home(folder / "home"), port=0) as url:
             yield url
 
 

@@ -6,6 +6,7 @@ second where ten interpreters took ten on a busy machine. What is imported is no
 are about: those that are start an interpreter.
 """
 
+import gc
 import json
 import os
 import pkgutil
@@ -97,9 +98,10 @@ def serve(connection):
     """Fork for each request; returns when the caller has left."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     commands = import_module("pubsubflow.cli.commands")
-    for module in pkgutil.iter_modules(commands.__path__):
-        import_module(f"{commands.__name__}.{module.name}")
+    for module in pkgutil.walk_packages(commands.__path__, f"{commands.__name__}."):
+        import_module(module.name)
     main = import_module("pubsubflow.cli.main").main
+    gc.freeze()
     while True:
         head, files, _, _ = socket.recv_fds(connection, _SIZE.size, 3)
         if not head:

@@ -85,7 +85,7 @@ async def holder(home, *, prefix=()):
     env = {**os.environ, "PYTHONPATH": str(Path(pubsubflow.__file__).parents[1])}
     async with await anyio.open_process(command, env=env) as process:
         try:
-            with anyio.fail_after(30):
+            with anyio.fail_after(60):
                 line = await _first_line(process)
             yield Holder(process, json.loads(line) if line else None)
         finally:

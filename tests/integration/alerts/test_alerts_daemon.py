@@ -23,8 +23,8 @@ DAGS = Path(__file__).with_name("dags")
 class RestartableDaemon:
     """A daemon on a copy of the DAGs, that can be killed and started anew."""
 
-    def __init__(self, folder):
-        self.home, self.dags = folder / "home", folder / "dags"
+    def __init__(self, folder, home):
+        self.home, self.dags = home, folder / "dags"
         shutil.copytree(DAGS, self.dags)
         self._stack = ExitStack()
         self.url = ""
@@ -41,13 +41,14 @@ class RestartableDaemon:
 
 
 @pytest.fixture(scope="module")
-def daemon(tmp_path_factory):
+def daemon(tmp_path_factory, fresh_home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PUBSUBFLOW_CONN_PAGER", "x://ann:hush-hush@elsewhere/")
         patch.setenv("PUBSUBFLOW__ALERTS__RETRIES", "1")
         patch.setenv("PUBSUBFLOW__ALERTS__RETRY_DELAY_SECONDS", "0.1")
         patch.setenv("PUBSUBFLOW__ALERTS__AT_ONCE", "2")
-        daemon = RestartableDaemon(tmp_path_factory.mktemp("alerts"))
+        folder = tmp_path_factory.mktemp("alerts")
+        daemon = RestartableDaemon(folder, fresh_home(folder / "home"))
         try:
             daemon.start()
             yield daemon

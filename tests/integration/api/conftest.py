@@ -27,7 +27,6 @@ from pubsubflow.errors import InvalidInput
 from pubsubflow.metrics import ClusterMetrics, Exposition
 from pubsubflow.store.alerts.alerts import AlertStore
 from pubsubflow.store.database import Database
-from pubsubflow.store.migrate import migrate
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import Keyring
@@ -127,11 +126,10 @@ def limited(serve, database, bus):
 
 
 @pytest.fixture
-async def fragile(tmp_path):
+async def fragile(tmp_path, fresh_home):
     """Servers that the test may stop, and a database in them."""
     async with (
-        EmbeddedServers(tmp_path / "home") as servers,
+        EmbeddedServers(fresh_home(tmp_path / "home")) as servers,
         Database.open(PostgresSettings(url=servers.postgres.dsn)) as database,
     ):
-        await migrate(database)
         yield servers, database

@@ -21,8 +21,8 @@ def call():
 
 
 @pytest.fixture(scope="session")
-def daemon_home(tmp_path_factory):
-    return tmp_path_factory.mktemp("cli") / "home"
+def daemon_home(tmp_path_factory, fresh_home):
+    return fresh_home(tmp_path_factory.mktemp("cli") / "home")
 
 
 @pytest.fixture(scope="session")

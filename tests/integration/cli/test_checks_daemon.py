@@ -66,9 +66,10 @@ async def killed(home, hold):
 
 
 @pytest.fixture(scope="module")
-def after_kill(tmp_path_factory):
+def after_kill(tmp_path_factory, fresh_home):
     """The home and the URL of a daemon whose predecessor was killed, and the event it checked."""
-    home, hold = tmp_path_factory.mktemp("checks") / "home", tmp_path_factory.mktemp("h") / "hold"
+    folder = tmp_path_factory.mktemp("checks")
+    home, hold = fresh_home(folder / "home"), folder / "hold"
     hold.touch()
     event = anyio.run(killed, home, hold)
     hold.unlink()

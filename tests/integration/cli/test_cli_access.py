@@ -103,9 +103,10 @@ def psf(capsys, monkeypatch, tmp_path, _logging_kept):
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, fresh_home):
     """A folder with DAGs, a certificate and the authority that signed it."""
     (tmp_path / "dags").mkdir()
+    fresh_home(tmp_path / "home")
     Authority(tmp_path).sign("localhost", cert="fullchain.pem", key="privkey.pem")
     return tmp_path
 

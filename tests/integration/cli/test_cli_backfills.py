@@ -54,8 +54,8 @@ def daemon(dags, home):
         process.communicate()
 
 
-def test_a_backfill_makes_each_run_once_though_its_daemon_is_killed(call, tmp_path):
-    dags, home, out = tmp_path / "dags", tmp_path / "home", tmp_path / "out"
+def test_a_backfill_makes_each_run_once_though_its_daemon_is_killed(call, tmp_path, fresh_home):
+    dags, home, out = tmp_path / "dags", fresh_home(tmp_path / "home"), tmp_path / "out"
     dags.mkdir()
     out.touch()
     (dags / "hourly.py").write_text(DAG_FILE.replace("__OUT__", str(out)))

@@ -15,13 +15,13 @@ SIZE = 400_000
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, fresh_home):
     folder = tmp_path_factory.mktemp("stores")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PUBSUBFLOW__RESULTS__STORE", f"file://{folder}/results")
         patch.setenv("PUBSUBFLOW__LOGS__STORE", f"file://{folder}/logs")
         patch.setenv("PUBSUBFLOW__LOGS__EVERY_SECONDS", "0.1")
-        with child_daemon(FOLDER, home=folder / "home", port=0):
+        with child_daemon(FOLDER, home=fresh_home(folder / "home"), port=0):
             yield SimpleNamespace(folder=folder, results=folder / "results", logs=folder / "logs")
 
 

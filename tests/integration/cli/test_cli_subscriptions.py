@@ -59,11 +59,11 @@ def test_a_test_event_that_is_not_accepted_fails(psf, receiver):
 
 
 def test_with_the_first_token_private_addresses_are_refused_also_of_older_subscriptions(
-    tmp_path, receiver, anywhere
+    tmp_path, fresh_home, receiver, anywhere
 ):
     url, got = receiver
     environ = {"PUBSUBFLOW_HOME": str(tmp_path / "home")}
-    with child_daemon(DAGS, home=tmp_path / "home", port=0):
+    with child_daemon(DAGS, home=fresh_home(tmp_path / "home"), port=0):
         made = anywhere("subscriptions", "create", f"{url}/200", "--json", **environ).json
         assert anywhere("subscriptions", "test", made["id"], **environ).code == 0
         anywhere("tokens", "create", "ann", "--role", "operator", **environ)

@@ -14,7 +14,7 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 
 
-def test_the_tutorial_works(call, tmp_path, record_property):
+def test_the_tutorial_works(call, tmp_path, fresh_home, record_property):
     started = time.monotonic()
     create, *before, after = blocks("sh")
     assert create == "pubsubflow init shop\ncd shop\n"
@@ -29,7 +29,7 @@ def test_the_tutorial_works(call, tmp_path, record_property):
         assert ended.code == 0, (line, ended)
     with (shop / "dags" / "sales.py").open("a") as file:
         file.write(f"\n\n{added}")
-    home = tmp_path / "home"
+    home = fresh_home(tmp_path / "home")
     with child_daemon(shop / "dags", home=home, port=0):
         for line in after.splitlines():
             ended = call(*shlex.split(line)[1:], cwd=shop, PUBSUBFLOW_HOME=str(home))

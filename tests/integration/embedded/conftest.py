@@ -15,8 +15,15 @@ def anyio_backend():
 
 
 @pytest.fixture
-def home(tmp_path):
+def new_home(tmp_path):
+    """A home that is not there yet."""
     return tmp_path / "home"
+
+
+@pytest.fixture
+def home(tmp_path, fresh_home):
+    """A home that has not been used yet."""
+    return fresh_home(tmp_path / "home")
 
 
 @pytest.fixture

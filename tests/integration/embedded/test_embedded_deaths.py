@@ -81,13 +81,13 @@ async def test_a_stale_pid_file_is_not_believed(home):
         assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_a_first_start_that_was_killed_is_done_again(home):
-    async with EmbeddedServers(home):
+async def test_a_first_start_that_was_killed_is_done_again(new_home):
+    async with EmbeddedServers(new_home):
         pass
-    (home / "postgres" / "data").rename(home / "postgres" / "data.new")
-    async with EmbeddedServers(home) as servers, postgres(servers) as connection:
+    (new_home / "postgres" / "data").rename(new_home / "postgres" / "data.new")
+    async with EmbeddedServers(new_home) as servers, postgres(servers) as connection:
         assert await connection.fetchval("SELECT 1") == 1
-    assert not (home / "postgres" / "data.new").exists()
+    assert not (new_home / "postgres" / "data.new").exists()
 
 
 async def test_an_ordinary_user_needs_no_root(tmp_path):

@@ -61,9 +61,9 @@ async def test_a_home_whose_version_is_nonsense(made_home):
     assert "'soup', not a number" in await refusal(made_home)
 
 
-async def test_a_home_that_is_a_file(home):
-    home.write_text("")
-    assert "cannot be used" in await refusal(home)
+async def test_a_home_that_is_a_file(new_home):
+    new_home.write_text("")
+    assert "cannot be used" in await refusal(new_home)
 
 
 async def test_damaged_secrets(made_home):
@@ -80,10 +80,10 @@ async def test_a_home_that_cannot_be_written(tmp_path):
     assert "Traceback" not in error
 
 
-async def test_a_home_of_another_user(home):
-    home.mkdir()
+async def test_a_home_of_another_user(new_home):
+    new_home.mkdir()
     if prefix := as_ordinary_user():
-        async with holder(home, prefix=prefix) as daemon:
+        async with holder(new_home, prefix=prefix) as daemon:
             error = (await daemon.process.stderr.receive()).decode()
         assert "belongs to user 0" in error
     else:
@@ -119,11 +119,11 @@ async def test_data_of_another_postgres(made_home):
     assert "was made by PostgreSQL 9" in await refusal(made_home)
 
 
-async def test_of_two_that_start_at_once_one_holds_the_home(home):
+async def test_of_two_that_start_at_once_one_holds_the_home(new_home):
     pids, settled = [], anyio.Event()
 
     async def contend():
-        async with holder(home) as daemon:
+        async with holder(new_home) as daemon:
             pids.append(daemon.pids)
             if len(pids) == 2:
                 settled.set()

@@ -19,8 +19,8 @@ from support.embedded import TIMEOUT_SECONDS, ended, jetstream, left_behind, nex
 pytestmark = pytest.mark.anyio
 
 
-async def test_both_servers_are_ready_on_entry(home):
-    async with EmbeddedServers(home) as servers:
+async def test_both_servers_are_ready_on_entry(new_home):
+    async with EmbeddedServers(new_home) as servers:
         async with postgres(servers) as connection:
             assert await connection.fetchval("SELECT 1") == 1
         async with jetstream(servers) as stream:
@@ -68,9 +68,9 @@ async def test_wrong_secrets_are_refused(home):
             assert await stream.receive() == b"-ERR 'Authorization Violation'\r\n"
 
 
-async def test_nobody_else_can_read_the_home(home):
-    async with EmbeddedServers(home):
-        found = [path for path in (home, *home.rglob("*")) if not path.is_socket()]
+async def test_nobody_else_can_read_the_home(new_home):
+    async with EmbeddedServers(new_home):
+        found = [path for path in (new_home, *new_home.rglob("*")) if not path.is_socket()]
         open_to_others = [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077]
     assert len(found) > 100
     assert open_to_others == []
@@ -164,13 +164,13 @@ async def _until_asleep(observer):
             await anyio.lowlevel.checkpoint()
 
 
-async def test_cancelled_start_leaves_nobody_behind(home):
+async def test_cancelled_start_leaves_nobody_behind(new_home):
     with anyio.move_on_after(0.15):
-        async with EmbeddedServers(home):
+        async with EmbeddedServers(new_home):
             await anyio.sleep_forever()
-    assert not left_behind(home)
-    assert read_owner(home) is None
-    async with EmbeddedServers(home) as servers, postgres(servers) as connection:
+    assert not left_behind(new_home)
+    assert read_owner(new_home) is None
+    async with EmbeddedServers(new_home) as servers, postgres(servers) as connection:
         assert await connection.fetchval("SELECT 1") == 1
 
 
@@ -183,16 +183,16 @@ async def test_cancelled_body_stops_the_servers(home):
     assert not any(map(psutil.pid_exists, pids))
 
 
-async def test_owner_tells_who_holds_the_home_and_where_it_answers(home):
+async def test_owner_tells_who_holds_the_home_and_where_it_answers(new_home):
     noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    assert read_owner(home) is None
-    async with EmbeddedServers(home, now=lambda: noon) as servers:
-        assert read_owner(home) == HomeOwner(pid=os.getpid(), started_at=noon)
+    assert read_owner(new_home) is None
+    async with EmbeddedServers(new_home, now=lambda: noon) as servers:
+        assert read_owner(new_home) == HomeOwner(pid=os.getpid(), started_at=noon)
         servers.announce("http://127.0.0.1:8080")
-        owner = read_owner(home)
+        owner = read_owner(new_home)
         assert owner
         assert owner.url == "http://127.0.0.1:8080"
-    assert read_owner(home) is None
+    assert read_owner(new_home) is None
 
 
 @pytest.mark.parametrize("name", ["nats", "postgres"])

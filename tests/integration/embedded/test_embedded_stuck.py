@@ -158,17 +158,17 @@ async def test_a_jetstream_whose_disk_was_full_stores_again(small_disk, facts):
         stopping.set()
 
 
-async def test_a_disk_that_is_too_small_is_named_before_anything_is_written(home, monkeypatch):
-    usage = shutil.disk_usage(home.parent)._replace(free=600 << 20)
+async def test_a_disk_that_is_too_small_is_named_before_anything_is_written(new_home, monkeypatch):
+    usage = shutil.disk_usage(new_home.parent)._replace(free=600 << 20)
     monkeypatch.setattr(home_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ConfigError) as refused:
-        async with open_resources(Config(home=home), roles=ROLES, dags=None, embedded=True):
+        async with open_resources(Config(home=new_home), roles=ROLES, dags=None, embedded=True):
             pass
-    assert f"the disk of home {home} has 600 MiB free, and a new home needs 1024" in str(
+    assert f"the disk of home {new_home} has 600 MiB free, and a new home needs 1024" in str(
         refused.value
     )
     assert "--home" in str(refused.value)
-    assert not home.exists()
+    assert not new_home.exists()
 
 
 async def test_a_home_with_data_starts_on_little_space(home, monkeypatch):

@@ -41,12 +41,12 @@ def build():
 """
 
 
-async def test_a_daemon_sends_events_of_what_its_workers_ran(endpoint, tmp_path):
+async def test_a_daemon_sends_events_of_what_its_workers_ran(endpoint, tmp_path, fresh_home):
     dags = tmp_path / "dags"
     dags.mkdir()
     (dags / "sales.py").write_text(FILE)
     config = Config(
-        home=tmp_path / "home",
+        home=fresh_home(tmp_path / "home"),
         api=ApiSettings(port=0),
         loader=LoaderSettings(slow_seconds=30.0),
         worker=WorkerSettings(run_as=""),

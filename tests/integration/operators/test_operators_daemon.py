@@ -22,8 +22,8 @@ DAGS = Path(__file__).with_name("dags")
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    return tmp_path_factory.mktemp("operators") / "home"
+def home(tmp_path_factory, fresh_home):
+    return fresh_home(tmp_path_factory.mktemp("operators") / "home")
 
 
 @pytest.fixture(scope="module")

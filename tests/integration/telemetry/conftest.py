@@ -25,17 +25,17 @@ async def collector(anyio_backend):
 
 
 @pytest.fixture
-def daemon(tmp_path, monkeypatch):
+def daemon(tmp_path, fresh_home, monkeypatch):
     """Run a daemon on DAGs given as text; one that is started again has the same home."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
-    dags = tmp_path / "dags"
+    home, dags = fresh_home(tmp_path / "home"), tmp_path / "dags"
     dags.mkdir()
 
     @asynccontextmanager
     async def running(text, *, endpoint="", roles=ROLES, log_store="", **settings):
         (dags / "dags.py").write_text(text)
         config = Config(
-            home=tmp_path / "home",
+            home=home,
             api=ApiSettings(port=0),
             loader=LoaderSettings(slow_seconds=30.0),
             worker=WorkerSettings(run_as=""),

@@ -71,7 +71,8 @@ class Daemon:
         ).stdout
 
 
-async def test_a_task_goes_on_after_the_daemon_was_killed(tmp_path, source):
+async def test_a_task_goes_on_after_the_daemon_was_killed(tmp_path, fresh_home, source):
+    fresh_home(tmp_path / "home")
     (tmp_path / "dags").mkdir()
     (tmp_path / "dags" / "listens.py").write_text(DAGS.format(path=source.path))
     with await run_sync(Daemon.run, tmp_path) as daemon:

@@ -65,8 +65,8 @@ class Sales:
 
 
 @pytest.fixture
-async def sales(tmp_path):
-    folder, home = tmp_path / "dags", tmp_path / "home"
+async def sales(tmp_path, fresh_home):
+    folder, home = tmp_path / "dags", fresh_home(tmp_path / "home")
     folder.mkdir()
     path = folder / "sales.py"
     path.write_text(FILE.format(body=GOOD))
