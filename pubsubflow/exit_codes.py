@@ -10,3 +10,7 @@ def describe_exit(code: int) -> str:
         code: As `subprocess` has it: negative for a signal.
     """
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+class TaskExited(BaseException):
+    """Carries a SystemExit or KeyboardInterrupt, its cause, out of an asyncio task of user code."""

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from pubsubflow.alerts.bundles import CallbackBundles
 from pubsubflow.alerts.settings import AlertSettings
-from pubsubflow.child_calls.callback import CallbackLine, CallbackReply, CallbackRequest
+from pubsubflow.child_calls.messages import CallbackLine, CallbackReply, CallbackRequest
 from pubsubflow.child_calls.parent import ChildLines, call_in_child
 from pubsubflow.errors import ConfigError, NotFound, SecretsUnavailable, Unavailable
 from pubsubflow.exit_codes import describe_exit

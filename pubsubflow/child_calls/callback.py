@@ -11,56 +11,18 @@ from queue import SimpleQueue
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from pubsubflow.authoring.alerts.callbacks import Callback
 from pubsubflow.authoring.dag_files import BundleFolder, users_text
 from pubsubflow.authoring.datasets import freshness_callbacks
 from pubsubflow.authoring.runtime.callback_context import CallbackContext
+from pubsubflow.child_calls.messages import CallbackLine, CallbackReply, CallbackRequest
 from pubsubflow.errors import ConfigError, DefinitionError, NotFound
-from pubsubflow.model.callbacks import CallbackFacts, CallbackKind
+from pubsubflow.model.callbacks import CallbackKind
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import Variable
 
 _LINE_CHARACTERS = 8000
-
-
-class CallbackRequest(Struct, frozen=True):
-    """The argument of `run_callback`.
-
-    Attributes:
-        folder: The folder of the bundle.
-        root: The folder that users know it by.
-        file: The DAG file.
-        facts: What is known of the outcome.
-    """
-
-    folder: str
-    root: str
-    file: str
-    facts: CallbackFacts
-
-
-class CallbackLine(Struct, frozen=True, omit_defaults=True):
-    """What the child sends: a line of output, a request, or the end.
-
-    Attributes:
-        connection, variable: The name of what it needs; the parent answers with a `CallbackReply`.
-    """
-
-    output: str | None = None
-    connection: str | None = None
-    variable: str | None = None
-    ended: bool = False
-    error: str | None = None
-
-
-class CallbackReply(Struct, frozen=True, omit_defaults=True):
-    """What the parent answers; neither a value nor an error for a variable that is not set."""
-
-    connection: Connection | None = None
-    variable: Variable | None = None
-    error: str | None = None
 
 
 _decode = msgspec.json.Decoder(CallbackRequest).decode

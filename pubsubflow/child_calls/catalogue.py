@@ -8,8 +8,8 @@ import anyio.to_thread
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.child_calls.messages import ImportedPlugin
 from pubsubflow.child_calls.parent import call_in_child
-from pubsubflow.child_calls.plugins import ImportedPlugin
 from pubsubflow.errors import NotFound
 from pubsubflow.exit_codes import describe_exit
 from pubsubflow.model.api.connection_types import CONNECTION_TYPES, ConnectionType

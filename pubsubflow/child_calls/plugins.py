@@ -5,10 +5,10 @@ from importlib import import_module
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from pubsubflow.authoring.schedules.own_timetables import Timetable
 from pubsubflow.authoring.tasks.operators import Operator
+from pubsubflow.child_calls.messages import ImportedPlugin
 from pubsubflow.executors import Executor
 from pubsubflow.model.api.connection_types import ConnectionType
 from pubsubflow.model.triggers import Trigger
@@ -23,20 +23,6 @@ _BASES: dict[str, type] = {
     "verifier": PluginVerifier,
     "executor": Executor,
 }
-
-
-class ImportedPlugin(Struct, frozen=True):
-    """What an import came to.
-
-    Attributes:
-        begun: The import has begun; without a second line the process died of it.
-        error: Why it failed, in one line.
-        type: The declaration, of a connection type.
-    """
-
-    begun: bool = False
-    error: str | None = None
-    type: ConnectionType | None = None
 
 
 def import_plugins(argument: bytes) -> Iterator[ImportedPlugin]:

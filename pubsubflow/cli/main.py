@@ -4,9 +4,11 @@ Exit codes: 0 done, 1 the run or check in question failed, 2 usage or configurat
 reach.
 """
 
+import gc
 import os
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 from cyclopts import App, Parameter
@@ -348,9 +350,10 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             # Of a command cyclopts would print its own.
             sys.stdout.write(f"{metadata.version('pubsubflow')}\n")
             return 0
-        command, bound, _ = make_app(arguments).parse_args(
-            arguments, print_error=False, exit_on_error=False
-        )
+        with _collection_paused():
+            command, bound, _ = make_app(arguments).parse_args(
+                arguments, print_error=False, exit_on_error=False
+            )
         code = command(*bound.args, **bound.kwargs)
         if isinstance(code, Coroutine):
             code = complete(code)
@@ -367,6 +370,19 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             raise
         return report(error)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Import without a search for garbage, nor one among what was imported later."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def asks_version(arguments: list[str]) -> bool:

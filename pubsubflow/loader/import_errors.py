@@ -3,7 +3,7 @@
 import traceback
 
 from pubsubflow.errors import DefinitionError
-from pubsubflow.runner.failures import user_frames
+from pubsubflow.user_frames import user_frames
 
 _ADVICE = "install it, move it into the DAGs folder, or name its folder in PYTHONPATH"
 

@@ -2,7 +2,8 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,20 @@ def lazy_module(name: str) -> ModuleType:
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+@contextmanager
+def hidden(*modules: str) -> Iterator[None]:
+    """Make every import of some modules fail, for a library that uses them where it can."""
+    known = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type] # as the import system has it
+    try:
+        yield
+    finally:
+        for name, module in known.items():
+            del sys.modules[name]
+            if module is not None:
+                sys.modules[name] = module
 
 
 def lazy_names(package: str, homes: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:

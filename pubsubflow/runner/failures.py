@@ -2,9 +2,7 @@
 
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 
-import pubsubflow
 from pubsubflow.authoring.dag_files import users_text
 from pubsubflow.authoring.runtime.journal import TaskLost
 from pubsubflow.errors import (
@@ -14,22 +12,14 @@ from pubsubflow.errors import (
     TaskFailed,
     TaskSkipped,
 )
+from pubsubflow.exit_codes import TaskExited
 from pubsubflow.model.wire.messages import Outcome, TaskError
 from pubsubflow.runner.log_lines import plain_text
 from pubsubflow.runner.task_account import account_hint
+from pubsubflow.user_frames import HIDDEN, user_frames
 
 _MAX_MESSAGE_CHARACTERS = 2_000
 MAX_TRACEBACK_CHARACTERS = 20_000
-_PACKAGE = Path(pubsubflow.__file__).parent
-_OURS = ("authoring", "hooks", "loader", "model", "operators", "runner", "testing")
-HIDDEN = (
-    *(f"{_PACKAGE / part}/" for part in _OURS),
-    "<frozen importlib",
-)
-
-
-class TaskExited(BaseException):
-    """Carries a SystemExit or KeyboardInterrupt, its cause, out of an asyncio task of user code."""
 
 
 def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
@@ -92,11 +82,6 @@ def _formatted(error: BaseException, hidden: tuple[str, ...]) -> str:
             frames = []
         part.stack = traceback.StackSummary.from_list(frames)
     return users_text("".join(whole.format()))
-
-
-def user_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
-    """Return the frames of user code and of the libraries that it calls."""
-    return [frame for frame in stack if not frame.filename.startswith(HIDDEN)]
 
 
 def _is_library(frame: traceback.FrameSummary) -> bool:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from msgspec import Struct
 
-from pubsubflow.runner.failures import TaskExited
+from pubsubflow.exit_codes import TaskExited
 from pubsubflow.runner.task_account import TaskAccount
 
 PAGE_BYTES = 4096

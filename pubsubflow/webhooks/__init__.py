@@ -10,7 +10,9 @@
     Webhook("github", dataset=pushes, verify=GitHub(Secret("GITHUB")))
 """
 
-from pubsubflow.authoring.webhooks import Webhook
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from pubsubflow.model.webhooks import (
     Basic,
     Bearer,
@@ -25,6 +27,9 @@ from pubsubflow.model.webhooks import (
     Unverified,
 )
 from pubsubflow.webhooks.request import NotVerified, WebhookRequest
+
+if TYPE_CHECKING:
+    from pubsubflow.authoring.webhooks import Webhook
 
 __all__ = [
     "Basic",
@@ -42,3 +47,10 @@ __all__ = [
     "Webhook",
     "WebhookRequest",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what DAG files alone need at its first use."""
+    if name == "Webhook":
+        return import_module("pubsubflow.authoring.webhooks").Webhook
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

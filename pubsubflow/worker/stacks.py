@@ -3,7 +3,7 @@
 import re
 import sysconfig
 
-from pubsubflow.runner.failures import HIDDEN
+from pubsubflow.user_frames import HIDDEN
 
 _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+|\?\?\?) in (?P<name>.+)')
 _LIBRARIES = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "purelib", "platlib")})

@@ -8,10 +8,11 @@ from typing import NoReturn
 
 import anyio
 import structlog
-from cryptography import x509
 
 from pubsubflow.errors import ConfigError
+from pubsubflow.model.lazy_import import lazy_module
 
+x509 = lazy_module("cryptography.x509")
 log = structlog.get_logger(__name__)
 
 _CHECK_SECONDS = 5.0

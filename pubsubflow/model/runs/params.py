@@ -3,37 +3,22 @@
 Only the daemon imports this module: jsonschema takes long to import.
 """
 
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from pubsubflow.errors import InvalidInput
+from pubsubflow.model.lazy_import import hidden
 from pubsubflow.model.runs.param_rules import FORMATS, json_type
 from pubsubflow.model.runs.patterns import matches_somewhere
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import encode
 
-
-@contextmanager
-def _hidden(module: str) -> Iterator[None]:
-    """Make every import of a module fail."""
-    known = sys.modules.get(module)
-    sys.modules[module] = None  # type: ignore[assignment] # as the import system has it
-    try:
-        yield
-    finally:
-        del sys.modules[module]
-        if known is not None:
-            sys.modules[module] = known
-
-
-# Where they are installed, jsonschema builds its grammar of IRIs, which takes over a second, and
-# imports a library of dates; the formats of params are those of `param_rules`.
-with _hidden("rfc3987_syntax"), _hidden("isoduration"):
+# What checks formats for jsonschema, where it is installed, takes longer to import than all else of
+# it, its grammar of IRIs over a second; the formats of params are those of `param_rules`.
+with hidden("rfc3987_syntax", "isoduration", "rfc3986_validator", "uri_template", "webcolors"):
     from jsonschema import Draft202012Validator, TypeChecker, ValidationError, validators
 
 MAX_PARAMS_BYTES = 256 * 1024

@@ -47,6 +47,16 @@ def test_a_command_that_needs_no_daemon_imports_no_server_library():
     assert not (services | servers | {"pubsubflow.authoring", "cryptography", "jsonschema"}) & found
 
 
+def test_a_daemon_imports_nothing_that_dag_files_need():
+    found = {
+        *python("import sys, pubsubflow.cli.commands.daemon; print(*sys.modules)").stdout.split()
+    }
+    assert "pubsubflow.composition" in found
+    # Formats for jsonschema, and certificates, are imported by those who have some.
+    late = {"arrow", "isoduration", "rfc3986_validator", "cryptography.x509.base"}
+    assert not ({"pubsubflow.authoring", "pubsubflow.testing"} | late) & found
+
+
 @pytest.mark.parametrize(
     ("act", "code", "out"),
     [
