@@ -254,7 +254,7 @@ def _alert_detail(value: Any, rights: Rights) -> Any:
 def _graph(value: Any, rights: Rights) -> Any:
     """Show what one sees around a dataset, as far as it hangs together without the rest.
 
-    Sides and distances are of what is shown: a shorter way through the rest would tell of it.
+    Sides and distances are of what is shown: those through the rest would reveal it.
     """
     seen = {
         at
