@@ -186,8 +186,9 @@ class ExecutorEngine:
             self._publisher.publish_result(assignment, payload)
         # Not before the outcome is published: a message that came again would start it anew.
         await self._executor.remove(label)
-        self._watched.pop(assignment)
-        self._on_finished(assignment)
+        # Meanwhile the worker may have stopped, and given it up.
+        if self._watched.pop(assignment, None) is not None:
+            self._on_finished(assignment)
 
     async def _outcome(self, assignment: Assignment, watched: "_Watched") -> AttemptOutcome | None:
         """Return what the worker decides, once the process is gone; None if that said it itself."""
