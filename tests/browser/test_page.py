@@ -1,6 +1,8 @@
 """The page, clicked through as a person does: on a real daemon, in a real browser."""
 
 import re
+from collections import defaultdict
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -104,6 +106,17 @@ def test_every_view_is_accessible(tab, known):
         calls = [each for each in asked if "/api/v1/" in each and "/stream" not in each]
         assert len(calls) <= 3, (name, calls)  # a fourth is who one is, when the page is loaded
         tab.look(name)
+
+
+def test_every_view_stands_in_the_docs_in_small_pictures():
+    """In light, dark, and on a phone; `PUBSUBFLOW_SCREENSHOTS=docs/images/page` makes them."""
+    docs = Path(__file__).parents[2] / "docs"
+    listed = (docs / "page-views.md").read_text()
+    for name in (*views(defaultdict(str)), "trace", "trace-time", "timeline"):
+        for look in ("light", "dark", "phone"):
+            picture = f"images/page/{name}-{look}.png"
+            assert picture in listed
+            assert (docs / picture).stat().st_size < 80_000, picture
 
 
 def test_a_dead_letter_is_edited_and_sent_again(tab, known):
