@@ -77,23 +77,39 @@ class DatasetApi:
         )
 
     def events(
-        self, *, dataset: str | None = None, limit: int | None = None
+        self,
+        *,
+        dataset: str | None = None,
+        partition: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
     ) -> AsyncIterator[EventView]:
         """Yield dataset events, the newest first.
 
         Args:
             dataset: Only those of this URI.
+            partition: Only those of this partition of the dataset.
+            since: Only those that became durable then or later; with a zone.
+            until: Only those that became durable earlier; with a zone.
             limit: Number of events at most; None for all.
         """
-        path = "/api/v1/datasets/events"
-        return self._server.list(path, Page[EventView], {"dataset": dataset}, limit)
+        chosen = _filter(dataset, partition, since, until)
+        return self._server.list("/api/v1/datasets/events", Page[EventView], chosen, limit)
 
     def events_with_outcomes(
-        self, *, dataset: str | None = None, limit: int | None = None
+        self,
+        *,
+        dataset: str | None = None,
+        partition: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
     ) -> "AsyncIterator[explanations.EventWithOutcomes]":
         """Yield dataset events as `events` does, each with its outcome for every subscribed DAG."""
-        path, params = "/api/v1/datasets/events", {"dataset": dataset, "fate": True}
-        return self._server.list(path, Page[explanations.EventWithOutcomes], params, limit)
+        chosen = _filter(dataset, partition, since, until) | {"fate": True}
+        path = "/api/v1/datasets/events"
+        return self._server.list(path, Page[explanations.EventWithOutcomes], chosen, limit)
 
     async def event_outcomes(self, event_id: str) -> "explanations.EventWithOutcomes":
         """Return an event with its outcome for every subscribed DAG."""
@@ -146,3 +162,14 @@ class DatasetApi:
     def hooks(self, *, limit: int | None = None) -> AsyncIterator[WebhookView]:
         """Yield webhooks by name, with the number of requests since the daemon started."""
         return self._server.list("/api/v1/hooks", Page[WebhookView], {}, limit)
+
+
+def _filter(
+    dataset: str | None, partition: str | None, since: datetime | None, until: datetime | None
+) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "partition": partition,
+        "since": None if since is None else since.isoformat(),
+        "until": None if until is None else until.isoformat(),
+    }

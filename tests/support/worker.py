@@ -1,6 +1,8 @@
 """Scripted manager for tests of workers: sends orders, answers requests, keeps messages."""
 
+import gc
 import json
+import select
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
@@ -40,8 +42,20 @@ from pubsubflow.model.wire.worker_requests import (
     SourceRequest,
     decode_worker_request,
 )
+from pubsubflow.runner.async_channel import AsyncChannel
 from support.bundles import MadeBundle, entered
 from support.signals import TIMEOUT_SECONDS, Signal
+
+
+def describe_channels() -> str:
+    """Return what is on its way in this process' streams to others."""
+    lines = []
+    for each in gc.get_objects():
+        if isinstance(each, AsyncChannel) and not each.ended:
+            parts = {name: len(getattr(each, name)) for name in ("_outgoing", "_unsent")}
+            unread = bool(select.select([each._sock], [], [], 0)[0])
+            lines.append(f"channel {each._sock.fileno()}: {parts}, unread: {unread}")
+    return "\n".join(lines)
 
 
 def describe_children() -> str:
@@ -51,7 +65,11 @@ def describe_children() -> str:
         with suppress(psutil.Error, OSError):
             waits = Path(f"/proc/{child.pid}/wchan").read_text()
             words = " ".join(child.cmdline())[-80:]
-            lines.append(f"{child.pid} of {child.ppid()}: {child.status()}, {waits}: {words}")
+            times = child.cpu_times()
+            used = f"{times.user + times.system:.2f} s"
+            lines.append(
+                f"{child.pid} of {child.ppid()}: {child.status()}, {waits}, {used}: {words}"
+            )
     return "\n".join(lines)
 
 
@@ -179,7 +197,9 @@ class ScriptedManager:
         try:
             await self._signal.wait_until(condition, seconds=seconds)
         except TimeoutError as error:
-            error.add_note(f"came: {self.order_of_arrival}\n{describe_children()}")
+            error.add_note(
+                f"came: {self.order_of_arrival}\n{describe_channels()}\n{describe_children()}"
+            )
             raise
 
     def journal(self, task):

@@ -35,6 +35,7 @@ from pubsubflow.model.api.resources import DatasetView, EventView, Page, PostedE
 from pubsubflow.model.datasets import normalise_uri
 from pubsubflow.model.wire.commands import CommandHandler, RecordedEvent, RecordEvents, RequestKey
 from pubsubflow.model.wire.messages import NewEvent
+from pubsubflow.store.read.datasets import EventFilter
 from pubsubflow.store.read.read_models import ReadModels
 
 Key = Annotated[str, Meta(min_length=1, max_length=512)]
@@ -65,11 +66,16 @@ class EventsQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         dataset: Only events of this URI.
+        partition: Only events of this partition of the dataset.
+        since, until: Bounds of the time at which they became durable; `until` is exclusive.
         event: Only this event, with its outcomes.
         outcomes: Return with each event its outcome for every subscribed DAG.
     """
 
     dataset: str | None = None
+    partition: Key | None = None
+    since: datetime | None = None
+    until: datetime | None = None
     event: UUID | None = None
     outcomes: bool = field(name="fate", default=False)
     limit: Limit = 50
@@ -166,6 +172,15 @@ class EventRoutes:
         """List events, the newest first."""
         params = parse_query(request, EventsQuery)
         dataset = None if params.dataset is None else _uri(params.dataset)
+        if params.partition is not None and dataset is None:
+            text = "a partition is of a dataset: give dataset=… as well"
+            raise BadRequest(text, status=400, field="partition")
+        wanted = EventFilter(
+            dataset,
+            params.partition,
+            to_utc(params.since, field="since", status=400),
+            to_utc(params.until, field="until", status=400),
+        )
         check_dataset(rights_of_request(), dataset)
         datasets = self._read_models.datasets
         after = read_cursor(_EVENTS, params.after, Number)
@@ -176,7 +191,7 @@ class EventRoutes:
             return json_with_etag(request, Page(found))
         read = datasets.events_with_outcomes if params.outcomes else datasets.events
         page: Page[EventView] | Page[EventWithOutcomes] = await seen_page(
-            lambda after, limit: read(limit=limit, dataset=dataset, after=after),
+            lambda after, limit: read(wanted, limit=limit, after=after),
             after,
             params.limit,
         )

@@ -191,6 +191,9 @@ async def list_events(
     *,
     outcomes: Annotated[bool, Parameter(name="--fate")] = False,
     event: str | None = None,
+    partition: str | None = None,
+    since: Moment = None,
+    until: Moment = None,
     limit: Limit = 20,
     target: Target = DEFAULT,
 ) -> None:
@@ -200,6 +203,9 @@ async def list_events(
         dataset: Only events of this URI.
         outcomes: Show what became of each event in every DAG that subscribes to it.
         event: Only the event of this id, with its outcomes.
+        partition: Only events of this partition of the dataset.
+        since: Only events that came at this moment or later: 2026-11-20, 2026-11-20T16:00, or -2h.
+        until: Only events that came before this moment.
         limit: How many events at most; 20 if left out.
         target: The daemon, and the format of the output.
     """
@@ -207,11 +213,17 @@ async def list_events(
         if event:
             _show_outcomes(await client.event_outcomes(event), json=target.json)
             return
+        chosen: dict[str, Any] = {
+            "dataset": dataset,
+            "partition": partition,
+            "since": moment(since),
+            "until": moment(until),
+        }
         if outcomes:
-            followed = client.events_with_outcomes(dataset=dataset, limit=limit)
+            followed = client.events_with_outcomes(**chosen, limit=limit)
             await _show_outcomes_of(followed, json=target.json)
             return
-        found = client.events(dataset=dataset, limit=limit)
+        found = client.events(**chosen, limit=limit)
         if target.json:
             await output.show_items(found)
             return

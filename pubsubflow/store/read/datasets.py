@@ -45,6 +45,24 @@ class FoundEvent(Struct, frozen=True):
     view: EventView
 
 
+class EventFilter(Struct, frozen=True):
+    """Which events are wanted.
+
+    Attributes:
+        dataset: Only those of this URI.
+        partition: Only those of this partition.
+        since, until: Bounds of the time at which they became durable; `until` is exclusive.
+    """
+
+    dataset: str | None = None
+    partition: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+ALL_EVENTS = EventFilter()
+
+
 class ReadDatasets:
     """Queries about datasets and their events."""
 
@@ -90,7 +108,8 @@ class ReadDatasets:
         async with self._database.connection() as connection:
             number = await _find(connection, "dataset", "find_dataset", uri)
             rows = await connection.fetch(SQL["read_datasets"], [number])
-            found = await self._events(connection, limit=_LOOKED_AT, dataset=uri, after=None)
+            wanted = EventFilter(dataset=uri)
+            found = await self._events(connection, wanted, limit=_LOOKED_AT, after=None)
             naming = await connection.fetch(SQL["list_versions_that_name"], uri)
             specs = await self._specs.load(connection, [row["id"] for row in naming])
             consumers = await connection.fetch(SQL["list_consumers"], number)
@@ -110,24 +129,24 @@ class ReadDatasets:
         )
 
     async def events(
-        self, *, limit: int, dataset: str | None = None, after: int | None = None
+        self, wanted: EventFilter = ALL_EVENTS, *, limit: int, after: int | None = None
     ) -> Page[EventView]:
         """Return events, the newest first.
 
         Args:
+            wanted: Which of them.
             limit: Number of events at most.
-            dataset: Only those of this URI.
             after: The `next` of the page before: a position in the log.
 
         Raises:
             NotFound: The dataset does not exist.
         """
         async with self._database.connection() as connection:
-            found = await self._events(connection, limit=limit, dataset=dataset, after=after)
+            found = await self._events(connection, wanted, limit=limit, after=after)
         return Page([event.view for event in found.values()], _next(found, limit))
 
     async def events_with_outcomes(
-        self, *, limit: int, dataset: str | None = None, after: int | None = None
+        self, wanted: EventFilter = ALL_EVENTS, *, limit: int, after: int | None = None
     ) -> Page[EventWithOutcomes]:
         """Return events with their outcomes for every DAG; as `events` otherwise.
 
@@ -135,7 +154,7 @@ class ReadDatasets:
             NotFound: The dataset does not exist.
         """
         async with self._database.connection() as connection:
-            found = await self._events(connection, limit=limit, dataset=dataset, after=after)
+            found = await self._events(connection, wanted, limit=limit, after=after)
             items = await _with_outcomes(connection, found)
         return Page(items, _next(found, limit))
 
@@ -157,14 +176,23 @@ class ReadDatasets:
         return [row["dag_id"] for row in rows]
 
     async def _events(
-        self, connection: Connection, *, limit: int, dataset: str | None, after: int | None
+        self, connection: Connection, wanted: EventFilter, *, limit: int, after: int | None
     ) -> dict[int, FoundEvent]:
+        since, until = wanted.since, wanted.until
+        first, behind = 0, _END_OF_LOG
+        if since is not None or until is not None:
+            (bounds,) = await connection.fetch(SQL["find_event_bounds"], since, until)
+            if since is not None:
+                first = _END_OF_LOG if bounds["first"] is None else bounds["first"]
+            if until is not None:
+                behind = bounds["behind"] or 0
         before = _END_OF_LOG if after is None else after
-        if dataset is None:
-            rows = await connection.fetch(SQL["page_events"], before, limit)
+        given = (before, limit, first, behind, since, until, wanted.partition)
+        if wanted.dataset is None:
+            rows = await connection.fetch(SQL["page_events"], *given)
         else:
-            number = await _find(connection, "dataset", "find_dataset", dataset)
-            rows = await connection.fetch(SQL["page_dataset_events"], before, limit, number)
+            number = await _find(connection, "dataset", "find_dataset", wanted.dataset)
+            rows = await connection.fetch(SQL["page_dataset_events"], *given, number)
         return await read_events(connection, self._specs, [row["id"] for row in rows])
 
 

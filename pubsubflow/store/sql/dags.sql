@@ -160,22 +160,49 @@ SELECT id FROM held_event WHERE event_id = $1;
 -- for; no row while the first slice is there.
 SELECT min(started_at) AS until FROM slice WHERE series = 'event' HAVING min(number) > 0;
 
+-- name: find_event_bounds
+-- Return the first position of events recorded at $1 or later, and the one behind the last recorded
+-- before $2; in positions, events of transactions side by side may stand in another order.
+SELECT
+    (SELECT min(id) FROM (
+        SELECT id FROM event WHERE recorded_at >= $1 ORDER BY recorded_at LIMIT 1000
+    ) AS later) AS first,
+    (SELECT max(id) + 1 FROM (
+        SELECT id FROM event WHERE recorded_at < $2 ORDER BY recorded_at DESC LIMIT 1000
+    ) AS earlier) AS behind;
+
+-- part: recorded_events
+id < least($1::bigint, $4::bigint) AND id >= $3 AND ($7::text IS NULL OR partition = $7)
+          AND ($5::timestamptz IS NULL OR recorded_at >= $5)
+          AND ($6::timestamptz IS NULL OR recorded_at < $6)
+    ORDER BY id DESC LIMIT $2)
+
+-- part: held_events
+id < $1 AND ($7::text IS NULL OR partition = $7)
+          AND ($5::timestamptz IS NULL OR held_at >= $5)
+          AND ($6::timestamptz IS NULL OR held_at < $6)
+    ORDER BY id DESC LIMIT $2)
+
 -- name: page_events
--- Return positions of events below $1, newest first, with the numbers of those that checks hold.
+-- Return positions of events below $1, newest first, with the numbers of those that checks hold;
+-- of partition $7, recorded from $5 on and before $6, which is between the positions $3 and $4.
 SELECT id FROM (
-    (SELECT id FROM event WHERE id < $1 ORDER BY id DESC LIMIT $2)
+    (SELECT id FROM event WHERE
+-- include recorded_events
     UNION ALL
-    (SELECT id FROM held_event WHERE id < $1 ORDER BY id DESC LIMIT $2)
+    (SELECT id FROM held_event WHERE
+-- include held_events
 ) AS found
 ORDER BY id DESC LIMIT $2;
 
 -- name: page_dataset_events
--- Return positions of a dataset's events below $1, newest first, with the numbers of those that
--- checks hold.
+-- Return positions of events of dataset $8 as page_events does.
 SELECT id FROM (
-    (SELECT id FROM event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2)
+    (SELECT id FROM event WHERE dataset = $8 AND
+-- include recorded_events
     UNION ALL
-    (SELECT id FROM held_event WHERE dataset = $3 AND id < $1 ORDER BY id DESC LIMIT $2)
+    (SELECT id FROM held_event WHERE dataset = $8 AND
+-- include held_events
 ) AS found
 ORDER BY id DESC LIMIT $2;
 

@@ -2,6 +2,7 @@
 
 import io
 from codecs import BOM_UTF8
+from urllib.parse import urlencode
 
 import anyio
 import msgspec
@@ -241,6 +242,29 @@ async def test_events_page_newest_first_also_of_one_dataset(harness):
     assert [e["extra"]["n"] for e in of_one["items"]] == [5, 3]
     await harness.get(f"{EVENTS}?dataset=s3://lake/nobody", status=404)
     await harness.get(f"{EVENTS}?dataset=nonsense", status=400)
+
+
+async def test_events_are_listed_by_partition_and_the_time_at_which_they_came(harness):
+    posted = []
+    for dataset, partition in ((A, "p"), (A, "q"), (B, "p")):
+        event = {"dataset": dataset, "partition": partition, "time": "2020-01-01T00:00:00Z"}
+        posted += (await harness.post(EVENTS, event))["ids"]
+
+    async def listed(**chosen):
+        found = await harness.get(f"{EVENTS}?{urlencode(chosen)}")
+        return [each["event_id"] for each in found["items"]]
+
+    items = (await harness.get(EVENTS))["items"]
+    moments = {each["event_id"]: each["recorded_at"] for each in items}
+    first, second, third = (moments[each] for each in posted)
+    assert await listed(since=second) == [posted[2], posted[1]]
+    assert await listed(until=second) == [posted[0]], "when it came, not when it says it happened"
+    assert await listed(since=second, until=third, dataset=A, fate="true") == [posted[1]]
+    assert await listed(partition="p", dataset=A) == [posted[0]]
+    assert await listed(since="2100-01-01T00:00:00Z") == []
+    assert await listed(until=first) == []
+    problem = await harness.get(f"{EVENTS}?partition=p", status=400)
+    assert problem["detail"] == "a partition is of a dataset: give dataset=… as well"
 
 
 async def test_datasets_show_their_last_event_and_their_consumers(harness):

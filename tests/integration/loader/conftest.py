@@ -117,10 +117,10 @@ async def start_loader(folder, fork_server, tmp_path):
                 fork_server=fork_server,
                 store=store,
                 cache=BundleCache(tmp_path / "cache"),
-                settings=LoaderSettings(**settings),
+                settings=LoaderSettings(**{"slow_seconds": 60, **settings}),
             )
             if wait:
-                with anyio.fail_after(30):
+                with anyio.fail_after(90):
                     await group.start(loader.run, stopping)
             else:
                 group.start_soon(loader.run, stopping)

@@ -321,7 +321,7 @@ async def test_statements_with_ids_touch_the_partitions_of_these_alone(kept, dat
             "read_subscribed_dags": f"ARRAY[{event}]",
             "read_events_of_dag": f"1, {event}, {event}, 100",
             "find_events_to_deliver": f"{event - 1}, {event}, NULL, '{{}}', 10, NULL",
-            "page_events": f"{event}, 1",
+            "page_events": f"{event}, 1, 0, {event}, NULL, NULL, NULL",
             "record_event_outcomes": f"ARRAY[{event}], ARRAY[1], ARRAY[0], ARRAY[''], ARRAY['x'],"
             " ARRAY['r']",
         }.items():

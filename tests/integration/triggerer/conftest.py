@@ -19,7 +19,7 @@ from support.triggerer import RunningTriggerer, TriggererHarness, TriggerSource
 
 PLUGIN = Path(__file__).parents[2] / "plugins" / "psf-test-triggers"
 QUICK = TriggererSettings(
-    heartbeat_seconds=0.1, silent_seconds=1.0, sweep_seconds=30.0, drain_seconds=0.1
+    heartbeat_seconds=0.1, silent_seconds=3.0, sweep_seconds=30.0, drain_seconds=0.1
 )
 _names = count(1)
 

@@ -24,7 +24,7 @@ async def all_owned(harness, numbers):
 
 
 async def test_two_share_what_there_is(harness, run_triggerer):
-    one, two = [await run_triggerer(silent_seconds=600.0) for _ in range(2)]
+    one, two = [await run_triggerer(silent_seconds=600.0, capacity=200) for _ in range(2)]
     numbers = [await harness.add("nap", seconds=600.0, notify=False) for _ in range(300)]
     harness.order(fresh=True)
     owners = list((await all_owned(harness, numbers)).values())
