@@ -211,6 +211,16 @@ class NatsClient(Client):
         """Whether the connected server is one of a cluster."""
         return bool(self._server_info.get("cluster"))
 
+    @property
+    def other_servers(self) -> list[str]:
+        """The URLs of the servers that are not connected to, of those that are known."""
+        return [each.uri.geturl() for each in self._server_pool if each is not self._current_server]
+
+    async def move_to(self, url: str) -> None:
+        """Connect to another server; to any if that one has gone meanwhile."""
+        self._server_pool.sort(key=lambda each: each.uri.geturl() != url)
+        await self.force_reconnect()
+
     async def disconnect(self) -> None:
         """Close the connection, if there ever was one."""
         if self._flush_queue is None:

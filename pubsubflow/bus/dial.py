@@ -19,8 +19,9 @@ from pubsubflow.errors import BusUnavailable, ConfigError
 _PORT = 4222
 _POLL_SECONDS = 0.05
 _RECONNECT_SECONDS = 0.1
-# A server that hangs keeps its sockets open: only a PING without PONG shows that it is away.
-_PING_SECONDS = 5
+# A server that hangs, or is cut off, keeps its sockets open: only a PING without PONG shows that.
+# The third that would be on its way ends the connection, after six seconds.
+_PING_SECONDS = 2
 _MAX_SILENT_PINGS = 2
 _DEFINITIVE = ("authorization", "authentication", "credentials", "permissions")
 
@@ -77,6 +78,9 @@ async def connect(
         )
     # Off until here: nats-py would otherwise retry a refusal of the first connection itself.
     client.options["allow_reconnect"] = True
+    # They are in an order of chance already, with the present one last: one that has just died, or
+    # that is left, is to be tried after the others.
+    client.options["dont_randomize"] = True
 
 
 def _options(settings: BusSettings) -> dict[str, Any]:

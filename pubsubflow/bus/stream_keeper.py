@@ -3,8 +3,9 @@
 A stream that was deleted, or that a server lost with its disk, is made again: publishers of
 `PSF_EVT` would not notice that it is gone, since they wait for no acknowledgement. A stream without
 a leader takes nothing although the connection is up, so readiness depends on it. On a cluster whose
-servers were not all there when a daemon started, streams get their replicas later. What a server
-with a full disk could not remove is removed.
+servers were not all there when a daemon started, streams get their replicas later; and one that the
+network has cut off from its peers is left for another, as it knows no leaders. What a server with a
+full disk could not remove is removed.
 """
 
 import anyio
@@ -12,8 +13,9 @@ import structlog
 from anyio.abc import TaskStatus
 
 from pubsubflow.bus.connection import Bus
+from pubsubflow.bus.elsewhere import go_elsewhere
 from pubsubflow.bus.leftovers import remove_leftovers
-from pubsubflow.errors import PubsubflowError
+from pubsubflow.errors import BusUnavailable, PubsubflowError
 from pubsubflow.services import run_until
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,9 @@ class StreamKeeper:
                 await remove_leftovers(self._bus)
         except PubsubflowError as failure:
             error = str(failure)
+            # At the second check in vain: the first may just have met a new leader.
+            if isinstance(failure, BusUnavailable) and not self.available:
+                await go_elsewhere(self._bus)
         available = error is None
         if available != self.available:
             self.available = available

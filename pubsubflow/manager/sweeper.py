@@ -229,15 +229,9 @@ class Sweeper:
                 await anyio.lowlevel.checkpoint()
 
     async def _publish_again(self, undelivered_seconds: float) -> int:
-        settings = self._settings
         async with self._database.connection() as connection:
             transaction = ManagerTransaction(connection)
-            lost = await transaction.fetch(
-                "find_undelivered_tasks",
-                undelivered_seconds,
-                settings.worker_seconds,
-                settings.tasks,
-            )
+            lost = await self._claim(transaction, undelivered_seconds)
             orders = await self._orders(lost, transaction) if lost else []
             self._warn_unserved(
                 Counter(queue for queue, _ in orders), await ServedQueues.read(connection)
@@ -252,11 +246,27 @@ class Sweeper:
                 log.error("sweeper.message_refused", reason=str(error))  # noqa: TRY400
         if published:
             log.warning("sweeper.tasks_republished", tasks=published)
-        async with self._database.connection() as connection:
-            await ManagerTransaction(connection).write(
-                "record_redeliveries", [(row["run"], row["node"], row["map_index"]) for row in lost]
-            )
         return published
+
+    async def _claim(
+        self, transaction: ManagerTransaction, undelivered_seconds: float
+    ) -> list[Row]:
+        """Find tasks whose message may be lost, and take those that no other sweeper has taken.
+
+        Two that published the same task would be refused the second message only while the first
+        is outstanding: a short task has ended by then, and would run again.
+        """
+        settings = self._settings
+        found = await transaction.fetch(
+            "find_undelivered_tasks", undelivered_seconds, settings.worker_seconds, settings.tasks
+        )
+        queued = [
+            (*_place(row), row["queued_at"]) for row in found if row["state"] == TaskState.QUEUED
+        ]
+        claimed = set(
+            map(_place, await transaction.fetch_rows("claim_undelivered_tasks", sorted(queued)))
+        )
+        return [row for row in found if row["state"] != TaskState.QUEUED or _place(row) in claimed]
 
     def _warn_unserved(self, waiting: Counter[str], served: ServedQueues) -> None:
         """Log which queues have tasks and no worker: at once, and now and then."""
@@ -289,3 +299,7 @@ class Sweeper:
                 )
                 run.dispatch.append(key)
         return await build_orders(uow, transaction)
+
+
+def _place(row: Row) -> tuple[int, int, int]:
+    return row["run"], row["node"], row["map_index"]

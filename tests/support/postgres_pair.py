@@ -1,9 +1,12 @@
 """Postgres as two servers: a primary, and a synchronous standby that a script promotes."""
 
+import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -11,6 +14,7 @@ import asyncpg
 import psutil
 from anyio import to_thread
 
+from pubsubflow.embedded import server_exec
 from pubsubflow.embedded.binaries import find_postgres
 from pubsubflow.embedded.os_account import choose_account
 from support.servers import find_free_ports
@@ -20,7 +24,6 @@ PASSWORD = "sesame-open"
 USER = DATABASE = "pubsubflow"
 READY_SECONDS = 60
 _SETTINGS = """
-listen_addresses = '127.0.0.1'
 unix_socket_directories = ''
 shared_buffers = '32MB'
 dynamic_shared_memory_type = mmap
@@ -34,21 +37,25 @@ io_method = sync
 huge_pages = off
 ssl = off
 """
-_ACCESS = (
-    "host all all 127.0.0.1/32 scram-sha-256\nhost replication all 127.0.0.1/32 scram-sha-256\n"
-)
+_ACCESS = "host all all all scram-sha-256\nhost replication all all scram-sha-256\n"
 
 
 class PostgresNode:
-    """One server of the pair, on a TCP port; under an account other than root.
+    """One server of the pair, on a TCP port; under an account other than root. It ends with us.
 
     Args:
         folder: Every account must be able to reach it.
         port: Where it listens.
+        host: Likewise.
+        prefix: Of its command: puts it into a network of its own.
     """
 
-    def __init__(self, folder: Path, port: int):
+    def __init__(
+        self, folder: Path, port: int, *, host: str = "127.0.0.1", prefix: Sequence[str] = ()
+    ):
         self.port = port
+        self._host = host
+        self._prefix = prefix
         self.data = folder / f"data-{port}"
         self.log = folder / f"{port}.log"
         self._account = choose_account(self.data)
@@ -56,7 +63,7 @@ class PostgresNode:
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     @property
     def dsn(self):
@@ -87,12 +94,19 @@ class PostgresNode:
         )
 
     def start(self):
+        account = self._account
+        ids = (-1, -1) if account is None else (account.uid, account.gid)
+        begin = (os.getpid(), *ids, signal.SIGKILL.value, -1, find_postgres().program("postgres"))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [find_postgres().program("postgres"), "-D", self.data, "-p", str(self.port)],
+                [
+                    *(*self._prefix, sys.executable, "-I", "-S", server_exec.__file__),
+                    *(*map(str, begin), "-D", self.data, "-p", str(self.port)),
+                    *("-c", f"listen_addresses={self._host}"),
+                ],
                 stdout=log,
                 stderr=log,
-                **self._as_account(),
+                cwd="/",
             )
 
     async def until_ready(self):
@@ -148,14 +162,16 @@ class PostgresNode:
 
 
 class PostgresPair:
-    """A primary and its standby; a context manager. Commits wait for the standby."""
+    """A primary and its standby; a context manager. Commits wait for the standby.
 
-    def __init__(self):
+    Args:
+        make: Makes a server, of a folder and a port.
+    """
+
+    def __init__(self, make: Callable[[Path, int], PostgresNode] = PostgresNode):
         self._folder = Path(tempfile.mkdtemp(prefix="psf-pair-"))
         self._folder.chmod(0o777)  # each account makes its own folder there
-        first, second = find_free_ports(2)
-        self.primary = PostgresNode(self._folder, first)
-        self.standby = PostgresNode(self._folder, second)
+        self.primary, self.standby = (make(self._folder, port) for port in find_free_ports(2))
 
     @property
     def url(self):
@@ -195,3 +211,12 @@ class PostgresPair:
         """Promote the standby of a primary that is gone: what an operator's script does."""
         assert await self.standby.fetch("SELECT pg_promote(true, 60)")
         self.primary, self.standby = self.standby, self.primary
+
+    async def rejoin(self):
+        """Make the server that was the primary the standby of the one that was promoted."""
+        self.standby.end()
+        await to_thread.run_sync(shutil.rmtree, self.standby.data)
+        await to_thread.run_sync(self.standby.copy, self.primary)
+        self.standby.start()
+        await self.standby.until_ready()
+        await self.synchronise()

@@ -21,12 +21,14 @@ WHERE NOT t.chained
 ORDER BY t.queued_at
 LIMIT $3;
 
--- name: record_redeliveries
--- Record that tasks were sent again, so that the next sweep starts with others.
+-- name: claim_undelivered_tasks
+-- Record that queued tasks are sent again; return those that no other sweep has claimed meanwhile.
 UPDATE task_live SET queued_at = now()
-FROM unnest($1::bigint[], $2::int[], $3::int[]) AS n (run, node, map_index)
+FROM unnest($1::bigint[], $2::int[], $3::int[], $4::timestamptz[])
+    AS n (run, node, map_index, queued_at)
 WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
-  AND task_live.state = 'queued';
+  AND task_live.state = 'queued' AND task_live.queued_at = n.queued_at
+RETURNING task_live.run, task_live.node, task_live.map_index;
 
 -- name: find_dead_workers
 -- Return workers without a heartbeat for $1 seconds, and owners of chained tasks that are not

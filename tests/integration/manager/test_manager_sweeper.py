@@ -12,6 +12,7 @@ from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.manager_transaction import ManagerTransaction
 from support.harness import ManagerHarness, chain_of, running, running_managers
 from support.specs import dag, task
 
@@ -239,6 +240,19 @@ async def test_two_sweepers_do_not_double(idle, database, nats):
         for bus in (idle.bus, other):
             group.start_soon(Sweeper(database=database, bus=bus, settings=settings).sweep)
     assert len(await waiting(idle)) == 40
+
+
+async def test_an_order_is_claimed_by_one_sweeper(idle, database):
+    """Of two that find it, the later would publish it when it has run already."""
+    await idle.load(dag("d", task("a")))
+    await idle.call(StartRun("d"))
+    await until_waiting(idle, 1)
+    async with database.connection() as connection:
+        transaction = ManagerTransaction(connection)
+        (row,) = await transaction.fetch("find_undelivered_tasks", 0.0, 60.0, 10)
+        found = [(row["run"], row["node"], row["map_index"], row["queued_at"])]
+        assert len(await transaction.fetch_rows("claim_undelivered_tasks", found)) == 1
+        assert await transaction.fetch_rows("claim_undelivered_tasks", found) == []
 
 
 async def test_a_sweep_that_waits_for_jetstream_does_not_hold_up_the_stop(

@@ -33,6 +33,7 @@ class DaemonOptions(msgspec.Struct, kw_only=True):
         parent: The process that starts it; it ends with that process.
         key_file: That of the secrets; daemons that share a database share it.
         open_files: How many files it may open, if that is limited.
+        host: Where its API listens.
     """
 
     parent: int
@@ -44,6 +45,7 @@ class DaemonOptions(msgspec.Struct, kw_only=True):
     postgres_url: str = ""
     key_file: str | None = None
     open_files: int | None = None
+    host: str = "127.0.0.1"
 
 
 def main(options: DaemonOptions) -> None:
@@ -54,7 +56,7 @@ def main(options: DaemonOptions) -> None:
     config = Config(
         home=Path(options.home),
         # Refusals are those of outages here, not of a busy machine.
-        api=ApiSettings(port=0, max_lag_seconds=120.0),
+        api=ApiSettings(host=options.host, port=0, max_lag_seconds=120.0),
         worker=WorkerSettings(run_as=""),
         log=LogSettings(format="json"),
         # Ready means here that all DAGs are known, however slow the machine.

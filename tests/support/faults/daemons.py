@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class DaemonProcess:
         environ: Its environment.
         folder: Where its log goes.
         script: What runs it; that of another version belongs to an environment that imports that.
+        prefix: Of its command: puts it into a network of its own.
 
     Attributes:
         ready: Set while it runs and is ready.
@@ -47,8 +49,10 @@ class DaemonProcess:
         folder: Path,
         *,
         script: Path = SCRIPT,
+        prefix: Sequence[str] = (),
     ):
         self._script = script
+        self._prefix = prefix
         self.name = name
         self.ready = anyio.Event()
         self.url = ""
@@ -82,7 +86,10 @@ class DaemonProcess:
             self._end_expected = False
             with self.log.open("ab") as log:
                 process = await anyio.open_process(
-                    [sys.executable, "-P", self._script, msgspec.json.encode(self.options)],
+                    [
+                        *(*self._prefix, sys.executable, "-P", self._script),
+                        msgspec.json.encode(self.options),
+                    ],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,

@@ -42,6 +42,8 @@ class Load:
         members: The daemons; may change meanwhile.
         chance: Of every choice.
         part: How large a load is, of the whole one.
+        patience_seconds: After how long without an answer a post is sent to another daemon.
+        token: Of the API, if it is not on loopback.
 
     Attributes:
         runs: Runs that one load makes at least.
@@ -54,8 +56,16 @@ class Load:
     """
 
     def __init__(
-        self, members: Sequence[DaemonProcess], chance: random.Random, *, part: float = 1.0
+        self,
+        members: Sequence[DaemonProcess],
+        chance: random.Random,
+        *,
+        part: float = 1.0,
+        patience_seconds: float = _PATIENCE_SECONDS,
+        token: str = "",
     ):
+        self._patience_seconds = patience_seconds
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._part = part
         self.runs, self.executions = (int(part * least) for least in (RUNS, EXECUTIONS))
         self._members = members
@@ -77,9 +87,7 @@ class Load:
             batches.append([self._event(name) for name in names[:size]])
             del names[:size]
         async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
-            ) as session,
+            self._session() as session,
             anyio.create_task_group() as group,
         ):
             for _ in range(2):
@@ -88,8 +96,7 @@ class Load:
     async def post_steadily(self, seconds: float):
         """Post an event after the other for a while, so that each run has its own moment."""
         end = anyio.current_time() + seconds
-        timeout = aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with self._session() as session:
             while anyio.current_time() < end:
                 name = self._chance.choice(("row/in", "line/in", "spread/in"))
                 await self._insist(session, [self._event(name)])
@@ -99,13 +106,15 @@ class Load:
         """Post all events again, as clients do who keep what they have sent."""
         batches = [[event] for event in self.events.values()]
         async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=_PATIENCE_SECONDS)
-            ) as session,
+            self._session() as session,
             anyio.create_task_group() as group,
         ):
             for _ in range(2):
                 group.start_soon(self._post_batches, session, batches)
+
+    def _session(self) -> aiohttp.ClientSession:
+        timeout = aiohttp.ClientTimeout(total=self._patience_seconds)
+        return aiohttp.ClientSession(timeout=timeout, headers=self._headers)
 
     def _event(self, name: str) -> Event:
         number = next(self._numbers)

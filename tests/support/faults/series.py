@@ -112,6 +112,16 @@ class Series:
             error.add_note(f"at the step: {name}; before it: {self._steps}")
             raise
 
+    @property
+    def runs(self) -> int:
+        """How many runs there were at the last check."""
+        return self._runs
+
+    @property
+    def settled_seconds(self) -> float:
+        """How long the last step took to come to rest, after its last fault."""
+        return self._steps[-1][1]
+
     async def kill(self, *kinds: str):
         """Kill one after the other under load, in an order that the seed gives."""
         for kind in self.environment.chance.sample(sorted(kinds), len(kinds)):
