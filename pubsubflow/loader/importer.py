@@ -30,7 +30,7 @@ from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
 _TARGET = "pubsubflow.loader.child:import_file"
-_GRACE_SECONDS = 1.0
+_GRACE_SECONDS = 3.0
 _SLOW_IMPORTS = 16
 _DECODER = msgspec.msgpack.Decoder(ImportResult)
 

@@ -10,6 +10,7 @@ from pubsubflow.cli.main import _COMMANDS, run
 
 # Arguments of commands that refuse what a signature alone does not say.
 GIVEN = {
+    "dags simulate": ["x"],
     "dags state": ["x"],
     "runs cancel": ["x"],
     "runs retry": ["x"],
