@@ -71,21 +71,16 @@ def make_cluster(make_server, free_ports):
 
     def make(count):
         servers = [make_server() for _ in range(count)]
-        for number, server in enumerate(servers):
-            server.lines += [f"server_name: n{number}", ""]
-        join(servers, free_ports(count))
+        routes = free_ports(count)
+        for server, route in zip(servers, routes, strict=True):
+            peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+            server.lines.append(
+                f"server_name: n{route}\n"
+                f'cluster {{ name: psf, listen: "127.0.0.1:{route}", routes: [{peers}] }}'
+            )
         return servers
 
     return make
-
-
-def join(servers, routes):
-    """Configure servers to know one another, by these ports."""
-    peers = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-    for server, route in zip(servers, routes, strict=True):
-        server.lines[-1] = (
-            f'cluster {{ name: psf, listen: "127.0.0.1:{route}", routes: [{peers}] }}'
-        )
 
 
 @pytest.fixture
@@ -135,8 +130,7 @@ async def test_a_cluster_of_two_is_too_small_and_it_is_said(make_cluster):
     assert len([each for each in logs if each["event"] == "bus.streams_unreplicated"]) == 2
 
 
-async def test_streams_without_a_leader_are_not_available(cluster, free_ports):
-    """The server that is connected loses its peers, which find each other again, but not it."""
+async def test_streams_without_a_leader_are_not_available(cluster):
     for server in cluster:
         server.start()
     async with Bus.connect(of(cluster)) as bus:
@@ -149,13 +143,9 @@ async def test_streams_without_a_leader_are_not_available(cluster, free_ports):
                 server.kill()
             await until(lambda: _state(keeper, available=False))
             assert bus.connected
-            assert bus.client.connected_url.port == port
-            join(others, free_ports(2))
-            for server in others:
-                server.start()
+            others[0].start()
             await until(lambda: _state(keeper, available=True))
         assert await bus.publish_durable("psf.in.event.0", b"stored")
-        assert bus.client.connected_url.port != port
         assert (await info(bus, STREAM_IN)).config["num_replicas"] == 3
 
 
