@@ -24,6 +24,9 @@ async def go_elsewhere(bus: Bus) -> bool:
         return False
     for url in bus.client.other_servers:
         if await _has_leaders(bus.settings, url):
+            # An election that has just ended is known here as well.
+            if await _knows_leaders(bus):
+                return False
             log.warning("bus.server_left", other=without_credentials(url))
             await bus.client.move_to(url)
             return True
@@ -35,7 +38,14 @@ async def _has_leaders(settings: BusSettings, url: str) -> bool:
     try:
         with anyio.fail_after(_LOOK_SECONDS):
             async with Bus.connect(there) as other:
-                await other.stream_set.restore()
+                return await _knows_leaders(other)
     except (PubsubflowError, TimeoutError):
+        return False
+
+
+async def _knows_leaders(bus: Bus) -> bool:
+    try:
+        await bus.stream_set.restore()
+    except PubsubflowError:
         return False
     return True
