@@ -26,7 +26,7 @@ async def test_the_services_of_the_compose_file_run_dags_and_workers_come_and_go
         gate, log = composed.folder / "gate", composed.folder / "starts"
         run = await client.trigger("held", params={"gate": str(gate), "log": str(log)})
         await until_lines(log, 1)
-        (worker,) = (await client.info()).workers
+        (worker,) = await workers_of(client)
         assert list(worker.queues) == ["default"]
         assert (worker.host, worker.pid) == (socket.gethostname(), composed.running["worker"].pid)
         assert worker.slots > 0
@@ -48,6 +48,15 @@ async def hand_over(composed, log):
     # It gave back what it ran, and said goodbye: nothing waits for it to be missed.
     assert composed.logged("worker", "worker.drain_timed_out")["killed"] == 1
     assert composed.logged("worker", "worker.stopped")["announced"]
+
+
+async def workers_of(client):
+    """Return the workers once there are any: the next heartbeat makes one known."""
+
+    async def read():
+        return (await client.info()).workers
+
+    return await Signal().wait_until(read, poll_seconds=0.2)
 
 
 async def until_lines(path, count):
