@@ -93,8 +93,7 @@ def _dataset(given: DatasetInput) -> str:
 def _timetable(given: Timetable) -> str:
     match given:
         case CronSpec(expression=expression, tz=tz):
-            zone = "" if tz == "UTC" else f", tz={tz!r}"
-            return f"Cron({expression!r}{zone})"
+            return f"Cron({expression!r}{_zone(tz)})"
         case IntervalSpec(seconds=seconds):
             return f"Every({_duration(seconds)})"
     raise LookupError(given)
