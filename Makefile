@@ -13,11 +13,13 @@ DECLARED := pyproject.toml triggers/pyproject.toml constraints.txt
 # Two cores carry three workers: tests of processes wait more than they compute.
 WORKERS ?= 3
 XDIST := -n $(WORKERS) --dist loadfile
+# The Airflow of `make airflow`; 3.2.2 is the oldest one that is tested.
+AIRFLOW ?= 3.3.2
 REPORT := build/tests.xml
 SELECT = $(if $(K),-k '$(K)')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo env page test check audit sbom fmt unit integration faults dbt papermill chart docs bench soak clean
+.PHONY: help demo env page test check audit sbom fmt unit integration faults dbt papermill airflow chart docs bench soak clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +88,11 @@ papermill: ## Test the notebook operator with papermill and a kernel, in an envi
 	$(PYTHON) -m venv $(VENV)/papermill
 	$(VENV)/papermill/bin/python -m pip install --quiet -c constraints.txt -e '.[papermill]' pytest
 	$(VENV)/papermill/bin/python -m pytest --noconftest -p no:cacheprovider -o addopts= tests/unit/operators/test_papermill.py
+
+airflow: env ## Run Airflow's files beside Airflow itself, which has an environment of its own
+	$(PYTHON) -m venv $(VENV)/airflow
+	$(VENV)/airflow/bin/python -m pip install --quiet apache-airflow-core==$(AIRFLOW) msgspec
+	AIRFLOW_PYTHON=$(abspath $(VENV))/airflow/bin/python $(BIN)/python -m pytest $(SELECT) tests/integration/airflow
 
 chart: ## Render the Helm chart by Helm's own code, in an environment of its own
 	$(PYTHON) -m venv $(VENV)/chart

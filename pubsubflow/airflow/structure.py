@@ -1,0 +1,129 @@
+"""The structure of an Airflow DAG: plain values, made inside and turned into a DAG outside."""
+
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+
+class AssetStructure(Struct, frozen=True, omit_defaults=True):
+    """An asset, or what stands for one.
+
+    Attributes:
+        kind: `asset`, `alias`, `name` or `uri` (a reference by it).
+        uri: Empty for an alias, and for a reference by name.
+    """
+
+    name: str
+    uri: str = ""
+    kind: str = "asset"
+
+
+class MapFactor(Struct, frozen=True, omit_defaults=True):
+    """What one mapped argument says about the number of instances.
+
+    Attributes:
+        name: Keyword of the operator; empty for `expand_kwargs`.
+        length: Of a literal.
+        task_id: The task whose result is mapped over, if it is not a literal.
+        combined: `zip` or `concat` when several results are joined: their number is not known here.
+    """
+
+    name: str
+    length: int | None = None
+    task_id: str | None = None
+    combined: str = ""
+
+
+class TaskStructure(Struct, frozen=True, omit_defaults=True):
+    """One task; durations in seconds.
+
+    Attributes:
+        kind: `empty` for one with nothing to run, else `task`.
+        role: As in `TaskSpec`; a short circuit of which only the direct successors are skipped is a
+            `branch`.
+        groups: The groups that it is in, the outermost first.
+        map_group: The mapped group that it is in; `factors` are those of the group then.
+        limit_all: How many instances of the task run at once, over all runs.
+        limit_run: Likewise in one run.
+        callbacks: The names of its callbacks, which the SDK calls.
+    """
+
+    task_id: str
+    operator: str
+    kind: str = "task"
+    role: str = "task"
+    upstream: tuple[str, ...] = ()
+    trigger_rule: str = "all_success"
+    retries: int = 0
+    retry_delay: float = 0.0
+    retry_backoff: float = 1.0
+    max_retry_delay: float | None = None
+    timeout: float | None = None
+    outlets: tuple[AssetStructure, ...] = ()
+    inlets: tuple[AssetStructure, ...] = ()
+    queue: str = "default"
+    pool: str | None = None
+    pool_slots: int = 1
+    priority: int = 1
+    factors: tuple[MapFactor, ...] = ()
+    groups: tuple[str, ...] = ()
+    map_group: str = ""
+    depends_on_past: bool = False
+    wait_for_downstream: bool = False
+    fails_run: bool = False
+    limit_all: int | None = None
+    limit_run: int | None = None
+    callbacks: tuple[str, ...] = ()
+    doc: str | None = None
+
+
+class ParamStructure(Struct, frozen=True, omit_defaults=True):
+    """A param: its default, if it has one, and its JSON schema."""
+
+    value: Any = None
+    required: bool = False
+    schema: dict[str, Any] = {}
+
+
+class DagStructure(Struct, frozen=True, omit_defaults=True):
+    """A DAG as its file makes it.
+
+    Attributes:
+        tasks: In topological order.
+        schedule: None for manual runs; else one of `{"cron", "tz"}`, `{"every"}`, `{"once"}`,
+            `{"continuous"}`, `{"asset"}`, `{"all": […]}`, `{"any": […]}`, `{"custom"}`; times have
+            `"data_interval"` when a run's logical date is the tick before.
+        paused: Whether it is paused when it is loaded first.
+        notes: What of it has no counterpart here yet, a line each.
+        line: Where it is made.
+    """
+
+    dag_id: str
+    tasks: tuple[TaskStructure, ...]
+    schedule: dict[str, Any] | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+    catchup: bool = False
+    params: dict[str, ParamStructure] = {}
+    max_active_runs: int = 16
+    timeout: float | None = None
+    tags: tuple[str, ...] = ()
+    owner: str | None = None
+    description: str | None = None
+    paused: bool = False
+    notes: tuple[str, ...] = ()
+
+
+class LoadedStructure(Struct, frozen=True, omit_defaults=True):
+    """What the import of a file has made.
+
+    Attributes:
+        notes: What the legacy layer has replaced, a line each.
+        error: One line, when the import failed.
+    """
+
+    dags: tuple[DagStructure, ...] = ()
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+    traceback: str = ""

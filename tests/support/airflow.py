@@ -1,0 +1,49 @@
+"""An interpreter with Airflow, for the tests of its bridge: `make airflow` makes one."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+import pubsubflow
+from pubsubflow.airflow.structure import LoadedStructure
+
+START = Path(pubsubflow.__file__).parent / "airflow" / "inside" / "start.py"
+
+
+def airflow_python() -> str:
+    """Return the interpreter, or skip the test."""
+    found = os.environ.get("AIRFLOW_PYTHON")
+    if not found:
+        pytest.skip("AIRFLOW_PYTHON names no interpreter with Airflow: `make airflow` makes one")
+    return found
+
+
+def run_inside(target: str, *arguments: str, home: Path) -> bytes:
+    """Call a function inside, and return what it prints."""
+    done = subprocess.run(
+        [airflow_python(), str(START), target, *arguments],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"AIRFLOW_HOME": str(home)},
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def structure_of(path: Path, home: Path) -> LoadedStructure:
+    """Return what the import of a file makes."""
+    printed = run_inside(
+        "pubsubflow.airflow.inside.dump:main", str(path), str(path.parent), home=home
+    )
+    return msgspec.json.decode(printed.splitlines()[-1], type=LoadedStructure)
+
+
+def written(folder: Path, name: str, text: str) -> Any:
+    """Write a file, and return its path."""
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return path
