@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from pubsubflow.composition import ROLES, Composition
 from pubsubflow.config import Config
 from pubsubflow.errors import ConfigError, StoreRestored
-from pubsubflow.model.cel.expressions import compile_expression
 from pubsubflow.resources import DaemonResources, open_resources
 from pubsubflow.services import run_services
 
@@ -62,9 +61,6 @@ async def run_daemon(
                 config, roles=roles, dags=dags, embedded=embedded, on_import=on_import
             ) as daemon:
                 await group.start(daemon.run, stop)
-                # The library is loaded at its first use, and stays half loaded where that fails
-                # because no file can be opened just then.
-                compile_expression("true")
                 leave_garbage_alone()
                 on_ready(daemon.url)
                 log.info("daemon.started", url=daemon.url, roles=sorted(roles))

@@ -1,6 +1,8 @@
 """Lazy import of modules that are expensive and that most processes never use."""
 
+import errno
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,25 +11,36 @@ from types import ModuleType
 from typing import Any
 
 
+class _LazyModule(ModuleType):
+    """Stands for a module, which is imported when one of its attributes is used.
+
+    Unlike what importlib.util.LazyLoader makes, it is not the module itself: an import that fails,
+    as while no file can be opened, leaves nothing half loaded, and the next use tries again.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = getattr(import_module(self.__name__), name)
+        except ImportError as error:
+            # The linker says in words alone why it cannot open a library.
+            if (shortage := os.strerror(errno.EMFILE)) in str(error):
+                raise OSError(errno.EMFILE, shortage, self.__name__) from error
+            raise
+        setattr(self, name, value)
+        return value
+
+
 def lazy_module(name: str) -> ModuleType:
     """Return a module that is imported when one of its attributes is first used.
-
-    Source: the recipe "Implementing lazy imports" of the importlib documentation.
 
     Raises:
         ModuleNotFoundError: The module is not installed.
     """
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.find_spec(name)
-    if spec is None or spec.loader is None:
+    if importlib.util.find_spec(name) is None:
         raise ModuleNotFoundError(f"no module named {name!r}", name=name)
-    # exec_module() below only prepares the module; it runs at the first use of an attribute.
-    spec.loader = importlib.util.LazyLoader(spec.loader)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+    return _LazyModule(name)
 
 
 @contextmanager

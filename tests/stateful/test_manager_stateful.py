@@ -122,6 +122,8 @@ async def compare_runs(harness, workload) -> None:
             node,
         )
         assert emitted == succeeded
+    dangling = f"SELECT * FROM run_event WHERE event NOT IN (SELECT id FROM {EVENTS} AS known)"
+    assert await harness.rows(dangling) == []
     consumed: dict[int, list[str]] = {}
     for run, event, _ in await harness.rows(
         f"SELECT DISTINCT re.run, event.event_id, event.id FROM run_event AS re"
@@ -130,7 +132,26 @@ async def compare_runs(harness, workload) -> None:
         consumed.setdefault(run, []).append(str(event))
     for order in harness.received:
         events = [event.event_id for event in order.info.events]
-        assert events == consumed.get(order.message.run, [])
+        run = order.message.run
+        if events != consumed.get(run, []):
+            raise AssertionError(
+                f"{order.info.dag_id} {run} {order.message}: told {order.info.events},"
+                f" consumed {consumed.get(run)}; {await facts(harness, run, events)}"
+            )
+
+
+async def facts(harness, run: int, events: list) -> dict:
+    """Return what the database holds of a run and of events, for a report."""
+    about = {
+        "run": ("SELECT * FROM run WHERE id = $1", run),
+        "run_event": ("SELECT * FROM run_event WHERE run = $1", run),
+        "check_result": ("SELECT * FROM check_result WHERE event_id = ANY($1::uuid[])", events),
+        "event": (f"SELECT * FROM {EVENTS} AS event WHERE event_id = ANY($1::uuid[])", events),
+    }
+    return {
+        name: [dict(row) for row in await harness.rows(statement, given)]
+        for name, (statement, given) in about.items()
+    }
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from pubsubflow.manager.persistence.save_checks import save_checks
+from pubsubflow.manager.persistence.save_checks import place_released, save_checks
 from pubsubflow.manager.persistence.save_waits import save_waits
 from pubsubflow.manager.unit_of_work import Checks, UnitOfWork, Waits
 from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
@@ -51,6 +51,9 @@ async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes 
     )
     for note, number in zip(audits, numbers, strict=True):
         note.number = number
+    if uow.checks.released:
+        # After the rows of runs that begin to check such an event here.
+        await place_released(uow, transaction)
     if uow.runs.annotations:
         # After the rows of runs that are made here.
         for each in sorted(uow.runs.annotations, key=lambda each: each.run):

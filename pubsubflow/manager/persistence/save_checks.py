@@ -1,11 +1,11 @@
-"""Saving of checks: events that are held, the checks that begin, positions of released events."""
+"""Saving of checks: events that are held, checks that begin, positions of released events."""
 
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.store.manager_transaction import ManagerTransaction
 
 
 async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
-    """Write what checks concern; what they have found is written as it is concluded."""
+    """Write held events and the checks that begin; findings are written as they are concluded."""
     checks, datasets = uow.checks, uow.log.datasets
     await transaction.write(
         "hold_events",
@@ -44,6 +44,10 @@ async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
             for each in checks.begun
         ],
     )
+
+
+async def place_released(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
+    """Write the positions of released events in the log, also into what refers to them as held."""
     await transaction.write(
-        "place_released_events", [(event.held_as, event.id) for event in checks.released]
+        "place_released_events", [(event.held_as, event.id) for event in uow.checks.released]
     )

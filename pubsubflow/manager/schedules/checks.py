@@ -266,6 +266,7 @@ class EventChecks:
         """Make the runs of a check for the next events that wait for one."""
         if dag.version.check is None or dag.held or not dag.present:
             return
+        await self._transaction.fetch("lock_unstarted_checks", dag.id, MOST_AT_ONCE)
         found = await self._transaction.fetch("list_unstarted_checks", dag.id, MOST_AT_ONCE)
         rows = [row for row in found if row["time"] is not None]
         pruned = [row["number"] for row in found if row["time"] is None]

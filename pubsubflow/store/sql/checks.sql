@@ -127,6 +127,17 @@ UPDATE check_result AS r SET
 FROM next WHERE r.event = next.event AND r.dag = $1
 RETURNING r.event;
 
+-- name: lock_unstarted_checks
+-- Lock those of the next $2 events that check $1 has not begun to check that are held, in order: none
+-- is released before the check has begun.
+SELECT id FROM held_event
+WHERE id IN (
+    SELECT event FROM check_result WHERE dag = $1 AND outcome = 'waiting' AND run IS NULL
+    ORDER BY event LIMIT $2
+)
+ORDER BY id
+FOR UPDATE;
+
 -- name: list_unstarted_checks
 -- Return the next $2 events that check $1 has not begun to check, with their tries, as `event_info`
 -- does; one that was pruned has no time.

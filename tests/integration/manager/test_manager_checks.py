@@ -1,18 +1,22 @@
 """Checks of events: what is held, in which order it is released, what removes a hold."""
 
+from functools import partial
 from uuid import UUID
 
 import anyio
+import asyncpg
 import pytest
 
 from pubsubflow.errors import InvalidInput
 from pubsubflow.manager import Sweeper
+from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.wire.commands import (
     CancelRun,
     ClearTasks,
     SetPaused,
     SettleHeldEvents,
     StartRun,
+    SweepChecks,
 )
 from support.specs import check, dag, task
 
@@ -51,6 +55,15 @@ async def sweep(harness):
 async def events(harness) -> tuple[UUID, ...]:
     rows = await harness.rows("SELECT event_id FROM held_event WHERE discarded_at IS NULL")
     return tuple(event for (event,) in rows)
+
+
+async def consumers(harness) -> list[tuple[str, UUID]]:
+    """Return which DAGs have runs that consumed which events of the log."""
+    rows = await harness.rows(
+        "SELECT dag_id, event_id FROM run_event JOIN event ON event.id = event"
+        " JOIN run ON run.id = run_event.run JOIN dag ON dag.id = dag ORDER BY dag_id, event.id"
+    )
+    return [tuple(row) for row in rows]
 
 
 async def test_the_order_of_events_is_that_of_their_releases(pair):
@@ -110,6 +123,58 @@ async def test_two_checks_that_end_at_once_release_once(pair):
     await harness.quiet()
     assert sorted(await names(harness, LOG)) == [f"a{number}" for number in range(10)]
     assert await harness.states("each") == ["success"] * 10
+
+
+async def test_a_check_begins_on_an_event_that_is_released_in_the_same_transaction(harness):
+    await harness.load(check("c", "a"), check("d", "a"))
+    await harness.call(SetPaused("check:d", paused=True))
+    await harness.post("a1")
+    (event,) = await events(harness)
+    answers: list[object] = []
+    commands = [SetPaused("check:d", paused=False), SettleHeldEvents("release", (event,), "ann")]
+    harness.managers[0].put(
+        *[InboxItem(each, done=answers.append, failed=answers.append) for each in commands]
+    )
+    await harness.until(lambda: len(answers) == len(commands))
+    assert await names(harness, LOG) == ["a1"]
+    assert await consumers(harness) == [("check:c", event), ("check:d", event)]
+
+
+HOLD_UP = """
+CREATE FUNCTION hold_up() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_advisory_xact_lock(1);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER hold_up BEFORE INSERT ON run FOR EACH ROW EXECUTE FUNCTION hold_up();
+"""
+WAITING = """
+FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+HAVING count(*) =
+"""
+
+
+async def test_a_check_that_left_a_dataset_begins_while_its_event_is_released(pair, postgres):
+    harness = pair
+    await harness.load(check("c", "a"), check("d", "a", blocking=False))
+    await harness.call(SetPaused("check:d", paused=True))
+    await harness.post("a1")
+    await harness.load(check("c", "a", blocking=False))  # so the next sweep releases
+    await harness.load(check("d", "b", blocking=False))  # no release locks it any more
+    number = await harness.value("SELECT id FROM dag WHERE dag_id = 'check:c'")
+    (event,) = await events(harness)
+    admin = await asyncpg.connect(postgres.url)
+    try:
+        await admin.execute(HOLD_UP)
+        await admin.execute("SELECT pg_advisory_lock(1)")
+        async with anyio.create_task_group() as group:
+            group.start_soon(harness.call, SetPaused("check:d", paused=False))
+            await harness.until_value(f"SELECT 1 {WAITING} 1")
+            group.start_soon(partial(harness.call, SweepChecks((number,)), manager=1))
+            await harness.until_value(f"SELECT 2 {WAITING} 2")
+            await admin.execute("SELECT pg_advisory_unlock(1)")
+    finally:
+        await admin.close()
+    assert await consumers(harness) == [("check:c", event), ("check:d", event)]
 
 
 async def test_what_a_run_of_a_check_cannot_do_holds_until_it_is_checked_again(harness):
