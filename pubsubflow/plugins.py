@@ -29,6 +29,11 @@ GROUPS: Mapping[str, str] = {
 
 _OWN_TRIGGERS = {"pubsubflow.RunEnded": "pubsubflow.model.triggers:RunEnded"}
 
+_OWN: Mapping[str, Mapping[str, str]] = {
+    "executor": {"kubernetes": "pubsubflow.kubernetes.executor:KubernetesExecutor"},
+}
+"""Plugins of ours that need an extra when they are used."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -68,7 +73,8 @@ def _distribution(point: EntryPoint) -> tuple[str, str]:
 # Cached: reading the metadata of all installed distributions takes milliseconds.
 @cache
 def _points(kind: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUPS[kind])}
+    own = (EntryPoint(name, value, GROUPS[kind]) for name, value in _OWN.get(kind, {}).items())
+    return {point.name: point for point in (*own, *entry_points(group=GROUPS[kind]))}
 
 
 def has_plugin(kind: str, name: str) -> bool:

@@ -166,6 +166,7 @@ class ExecutorConformance:
             with anyio.fail_after(TIMEOUT_SECONDS):
                 while await offered.executor.find():  # noqa: ASYNC110 - nothing announces it
                     await anyio.sleep(0.02)
+            await offered.executor.close()
 
 
 class OutlivingConformance(ExecutorConformance):
@@ -185,6 +186,7 @@ class OutlivingConformance(ExecutorConformance):
     async def test_processes_that_end_otherwise_are_judged(self, manager, worker, work, tmp_path):
         executor = self.offer(tmp_path)[0].executor
         refused = TASKS.format(place=str(tmp_path), value=self.refused, imports=self.imports)
+        await executor.open()
         async with worker():
             killed, ended, orphan = [await manager.send(manager.order(work, "held")) for _ in "123"]
             never = await manager.run(manager.load(refused), "add")
@@ -199,6 +201,7 @@ class OutlivingConformance(ExecutorConformance):
             crash = await manager.result(killed)
             await executor.stop(labels[ended.run], 5.0)
             handed_back = await manager.result(ended)
+        await executor.close()
         # A run has ended while no worker was there: its message is gone, its lease is void.
         manager.leases[orphan.run] = LeaseStatus.VOID
         await manager.bus.request("$JS.API.STREAM.PURGE.PSF_TASK", b"", 5)

@@ -179,7 +179,7 @@ def unknown_executor():
 
 
 def unknown_executor_of_a_dag():
-    DAG("d", executor="kubernetes")  # here
+    DAG("d", executor="slurm")  # here
 
 
 def queue_with_a_dot():
@@ -439,8 +439,8 @@ MISTAKES = {
     resources_as_text: 'such as Resources(memory="2GiB", cpu=1.5)',
     wrong_tags: "list of strings",
     unknown_rule: "did you mean 'all_success'?",
-    unknown_executor: "'dask' is not installed here (installed: local, bare): install its",
-    unknown_executor_of_a_dag: "'kubernetes' is not installed here (installed: local, bare)",
+    unknown_executor: "'dask' is not installed here (installed: local, bare, kubernetes):",
+    unknown_executor_of_a_dag: "'slurm' is not installed here (installed: local, bare, kubernetes)",
     queue_with_a_dot: "queue 'gpu.large' may hold letters, digits, '_' and '-' only",
     expand_over_text: "maps over a list",
     expand_twice: "partial() and to expand()",

@@ -86,7 +86,7 @@ def test_a_label_goes_through_texts():
     ("name", "section", "text"),
     [
         ("sync", {}, "no plugin can have that name"),
-        ("dask", {}, r"no executor 'dask' is installed here \(installed: bare\)"),
+        ("dask", {}, r"no executor 'dask' is installed here \(installed: bare, kubernetes\)"),
         ("bare", {}, "executors.bare: Object missing required field `folder`"),
         ("bare", {"folder": "x", "slots": 0}, "executors.bare: Expected `int` >= 1"),
         ("bare", {"folder": "x", "port": 1}, "unknown field `port`"),

@@ -1,0 +1,208 @@
+"""Pods: attempts in them are what they are elsewhere, whatever the API of Kubernetes does."""
+
+import signal
+
+import anyio
+import pytest
+
+from pubsubflow.executors import Attempt, AttemptExit, AttemptLabel, CannotStart
+from pubsubflow.kubernetes import Pod
+from pubsubflow.model.wire.messages import Outcome
+from pubsubflow.model.wire.task_resources import ResourcesSpec
+from pubsubflow.worker.executors.settings import load_executor
+from support.executor_conformance import OutlivingConformance, none_outstanding
+from support.kubernetes_api import BAD_IMAGE, UNKNOWN_IMAGE, KubernetesApi
+
+pytestmark = pytest.mark.anyio
+RUN = "01930000-0000-7000-8000-000000000000"
+TEMPLATE = {
+    "metadata": {"labels": {"team": "a"}},
+    "spec": {
+        "tolerations": [{"key": "gpu", "operator": "Exists"}],
+        "containers": [
+            {"name": "task", "env": [{"name": "A", "value": "1"}], "workingDir": "/tmp"},
+            {"name": "proxy", "image": "proxy:1"},
+        ],
+    },
+}
+
+
+@pytest.fixture
+async def api(tmp_path):
+    (tmp_path / "cluster").mkdir()
+    async with KubernetesApi.start(tmp_path / "cluster") as api:
+        yield api
+
+
+def offered(api, **section):
+    usual = {"kubeconfig": str(api.kubeconfig), "namespace": "jobs", "image": "psf:1", "slots": 20}
+    return load_executor("kubernetes", usual | section)
+
+
+@pytest.fixture
+async def executor(api):
+    found = offered(api).executor
+    await found.open()
+    yield found
+    await found.close()
+
+
+def attempt(code, number=1, **options):
+    label = AttemptLabel(RUN, 7, 0, -1, number, 1)
+    environment = {"SECRET": "psf-secret"}
+    return Attempt(label, "d", "t", ("-c", code), environment, Pod(**options))
+
+
+async def test_what_runs_in_a_pod_ends_as_it_says_while_the_api_fails(api, executor):
+    said = []
+    for method, path, status in (
+        ("POST", "/secrets", 500),
+        ("POST", "/pods", 429),
+        ("PATCH", f"/{attempt('').label.name}", 503),
+        ("GET", "/pods", 500),
+    ):
+        api.fail(method, path, status)
+    code = "import os, sys; print(os.environ['SECRET'], os.environ['N']); sys.stdin.read(); exit(3)"
+    one = attempt(code, environment={"N": "5"})
+    await executor.start(one)
+    await executor.start(one)  # as a message that came again
+    assert list(api.items["pods"]) == [one.label.name]
+    assert "psf-secret" not in str(api.items["pods"])
+    assert await executor.watch(one.label, said.append) == AttemptExit(3)
+    assert await executor.watch(one.label, said.append) == AttemptExit(3)
+    assert await executor.read_output(one.label) == "psf-secret 5"
+    more = [attempt("", number) for number in range(2, 6)]
+    for each in more:
+        await executor.start(each)
+    assert set(await executor.find()) == {one.label, *(each.label for each in more)}
+    assert await offered_elsewhere(api) == []
+    for each in (one, *more):
+        assert await executor.watch(each.label, said.append)
+        await executor.remove(each.label)
+        await executor.remove(each.label)
+    assert await executor.find() == []
+    assert (api.items, said) == ({"pods": {}, "secrets": {}}, [])
+    assert await executor.watch(one.label, said.append) == AttemptExit(None, "its pod was removed")
+    assert await executor.read_output(one.label) == ""
+
+
+async def offered_elsewhere(api):
+    """What another installation in the namespace finds."""
+    other = offered(api, installation="other").executor
+    await other.open()
+    try:
+        return await other.find()
+    finally:
+        await other.close()
+
+
+async def test_a_pod_that_waits_says_why_and_one_that_is_lost_too(api, executor):
+    said, ends = [], {}
+    pulled = attempt("", image=UNKNOWN_IMAGE)
+    lost, killed = (
+        attempt("import time; time.sleep(99)", 2),
+        attempt("import time; time.sleep(99)", 3),
+    )
+
+    async def watch(each):
+        ends[each.label] = await executor.watch(each.label, said.append)
+
+    async with anyio.create_task_group() as group:
+        for each in (pulled, lost, killed):
+            await executor.start(each)
+            group.start_soon(watch, each)
+        await api.until(lambda: len(api.processes) == 2 and said)
+        # Changes that a watch has missed are forgotten: it begins anew from the present.
+        api.forget()
+        api.lose(lost.label.name, "DeletionByTaintManager")
+        api.kill(killed.label.name, signal.SIGKILL)
+        await executor.stop(pulled.label, 0)
+    assert said == [f"task: ErrImagePull: image {UNKNOWN_IMAGE}"]
+    assert ends == {
+        pulled.label: AttemptExit(None, "its pod was removed"),
+        lost.label: AttemptExit(None, "DeletionByTaintManager"),
+        killed.label: AttemptExit(-signal.SIGKILL),
+    }
+
+
+async def test_what_cannot_start_is_told_from_what_may_later(api, executor):
+    never = attempt("", image=BAD_IMAGE)
+    await executor.start(never)
+    with pytest.raises(CannotStart, match="InvalidImageName") as caught:
+        await executor.watch(never.label, print)
+    assert not caught.value.again
+    for spec, fault in (({"containers": "none"}, "is not one of a pod"), ({"x": 1}, "invalid")):
+        with pytest.raises(CannotStart, match=fault) as caught:
+            await executor.start(attempt("", 2, template={"spec": spec}))
+        assert not caught.value.again
+    api.fail("POST", "/pods", 403)
+    with pytest.raises(CannotStart, match="injected") as caught:
+        await executor.start(attempt("", 3))
+    assert caught.value.again
+
+
+async def test_pods_are_made_from_templates_options_and_what_tasks_declare(api):
+    executor = offered(api, template=TEMPLATE).executor
+    await executor.open()
+    declared = ResourcesSpec(memory=1 << 30, cpu=0.5)
+    options = Pod(limits={"nvidia.com/gpu": "1"}, environment={"A": "2"}, node_selector={"a": "b"})
+    one = attempt("")
+    await executor.start(Attempt(**{**fields(one), "options": options, "resources": declared}))
+    await executor.close()
+    pod = api.items["pods"][one.label.name]
+    task, proxy = pod["spec"]["containers"]
+    assert proxy == {"name": "proxy", "image": "proxy:1"}
+    assert task["resources"] == {
+        "requests": {"memory": str((1 << 30) + (128 << 20)), "cpu": "500m"},
+        "limits": {"memory": str((1 << 30) + (128 << 20)), "cpu": "500m", "nvidia.com/gpu": "1"},
+    }
+    assert (task["workingDir"], task["image"]) == ("/tmp", "psf:1")
+    assert task["env"][0] == {"name": "A", "value": "2"}
+    assert pod["metadata"]["labels"]["team"] == "a"
+    assert pod["spec"]["nodeSelector"] == {"a": "b"}
+    assert pod["spec"]["tolerations"] == TEMPLATE["spec"]["tolerations"]
+    assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+def fields(struct):
+    return {name: getattr(struct, name) for name in struct.__struct_fields__}
+
+
+async def test_a_task_runs_in_a_pod(api, manager, start_worker):
+    text = """
+from pubsubflow import dag, task
+from pubsubflow.kubernetes import Pod
+
+@dag
+def work():
+    @task(executor=Pod())
+    def add(a: int = 1) -> int:
+        print("adding")
+        return a + 1
+    add()
+"""
+    work = manager.load(text)
+    async with start_worker("w1", executors=[offered(api)]):
+        order = await manager.send(manager.order(work, "add"))
+        result = await manager.result(order)
+        await manager.until(lambda: "adding" in manager.texts(order))
+        await none_outstanding(manager)
+    assert (result.outcome, manager.decoded(result)) == (Outcome.SUCCESS, 2)
+    assert api.items == {"pods": {}, "secrets": {}}
+
+
+@pytest.mark.soak
+class TestKubernetes(OutlivingConformance):
+    value = '"kubernetes"'
+    imports = "from pubsubflow.kubernetes import Pod"
+    refused = f"Pod(image={BAD_IMAGE!r})"
+
+    @pytest.fixture(autouse=True)
+    async def cluster(self, api):
+        self.api = api
+
+    def offer(self, folder):  # noqa: ARG002 - the server knows its own
+        return [offered(self.api)]
+
+    async def kill(self, label, folder):  # noqa: ARG002
+        self.api.kill(label.name)
