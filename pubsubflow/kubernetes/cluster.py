@@ -19,7 +19,8 @@ _FIRST_PAUSE_SECONDS = 0.2
 _MOST_PAUSE_SECONDS = 10.0
 _REQUEST_SECONDS = 30.0
 _WATCH_SECONDS = 300
-_SILENT_SECONDS = 330.0
+# To connect, and between two lines: a server sends a bookmark about once a minute.
+_SILENT_SECONDS = (30.0, 90.0)
 _AUTH = ["BearerToken"]
 _INSIDE = "KUBERNETES_SERVICE_HOST"
 
@@ -116,6 +117,17 @@ class Cluster:
         """
         return await self._request("GET", f"/{kind}/{name}")
 
+    async def find_pod(self, name: str) -> tuple[Manifest | None, str]:
+        """Return a pod, if there is one, and the version of the whole from which to watch it.
+
+        Raises:
+            ClusterRefused: The server is away.
+        """
+        # Its own version is that of its last change: a server may have forgotten what came since.
+        page = await self._request("GET", "/pods", {"fieldSelector": f"metadata.name={name}"})
+        items = page.get("items") or [None]
+        return items[0], page["metadata"]["resourceVersion"]
+
     async def own(self, name: str, owner: Manifest) -> None:
         """Make the pod of a secret its owner: it goes with the pod.
 
@@ -148,14 +160,21 @@ class Cluster:
             ClusterRefused: The server is away.
         """
         items: list[Manifest] = []
-        query = {"labelSelector": selector, "limit": "500"}
+        whole = query = {"labelSelector": selector, "limit": "500"}
         while True:
-            page = await self._request("GET", f"/{kind}", query)
+            try:
+                page = await self._request("GET", f"/{kind}", query)
+            except ClusterRefused as error:
+                if error.status != GONE or query is whole:
+                    raise
+                # The list has changed too much since its first page.
+                items, query = [], whole
+                continue
             items += page.get("items") or []
             more = (page.get("metadata") or {}).get("continue")
             if not more:
                 return items
-            query = {**query, "continue": more}
+            query = {**whole, "continue": more}
 
     async def read_log(self, name: str, container: str, lines: int) -> str:
         """Return the last lines that a container wrote.
@@ -189,7 +208,7 @@ class Cluster:
         try:
             if response.status >= _FAILED:
                 raise _failed(response.status, await response.read(), response.headers)
-            async for line in response.content:
+            async for line in _lines(response.content):
                 event = msgspec.json.decode(line)
                 if event["type"] == "ERROR":
                     status = event["object"]
@@ -235,7 +254,7 @@ class Cluster:
         *,
         body: Manifest | None = None,
         content_type: str = "application/json",
-        seconds: float = _REQUEST_SECONDS,
+        seconds: float | tuple[float, float] = _REQUEST_SECONDS,
     ) -> Any:
         return await self._api.call_api(
             self._path + path,
@@ -247,6 +266,15 @@ class Cluster:
             _preload_content=False,
             _request_timeout=seconds,
         )
+
+
+async def _lines(content: Any) -> AsyncGenerator[bytes]:
+    """Yield lines of any length; the library's own are limited, and a pod can be large."""
+    rest = b""
+    async for data in content.iter_any():
+        *whole, rest = (rest + data).split(b"\n")
+        for each in whole:
+            yield each
 
 
 def _failed(status: int, data: bytes, headers: Mapping[str, str]) -> ClusterRefused:

@@ -19,6 +19,7 @@ from pubsubflow.kubernetes.pods import (
     INSTALLATION,
     Manifest,
     exit_of,
+    is_removed,
     label_of,
     pod_of,
     secret_of,
@@ -27,7 +28,8 @@ from pubsubflow.kubernetes.pods import (
 
 _LINES = 50
 _FIRST_PAUSE_SECONDS = 0.2
-_MOST_PAUSE_SECONDS = 10.0
+_MOST_PAUSE_SECONDS = 4.0
+_QUIET_SECONDS = 20.0
 _INVALID = (400, 422)
 _REMOVED = AttemptExit(None, "its pod was removed")
 
@@ -71,14 +73,29 @@ class KubernetesExecutor(Executor):
             # The secret first: without it a pod waits for the kubelet's next try.
             with _unless_there():
                 await self._cluster.create("secrets", secret_of(attempt, self.settings))
-            with _unless_there():
+            try:
                 pod = await self._cluster.create("pods", wanted)
+            except ClusterRefused as error:
+                if error.status != CONFLICT:
+                    raise
+                await self._find_again(name)
+            else:
                 # A pod that somebody deletes takes its secret along.
                 await self._cluster.own(name, pod)
         except ClusterRefused as error:
             if error.status in _INVALID:
                 await self._cluster.delete("secrets", name)
             raise CannotStart(str(error), again=error.status not in _INVALID) from error
+
+    async def _find_again(self, name: str) -> None:
+        """Make sure that the pod of a name is that of an attempt which may run.
+
+        Raises:
+            CannotStart: It has ended, and is about to be gone.
+            ClusterRefused: The server is away.
+        """
+        if is_removed(await self._cluster.get("pods", name)):
+            raise CannotStart("the pod of its start before is not removed yet", again=True)
 
     async def watch(self, label: AttemptLabel, report: Callable[[str], None]) -> AttemptExit:
         """Wait until the process of an attempt has ended.
@@ -88,22 +105,24 @@ class KubernetesExecutor(Executor):
         """
         look, pause = _Look(report), _FIRST_PAUSE_SECONDS
         while True:
+            least, began = 0.0, anyio.current_time()
             try:
-                pod = await self._cluster.get("pods", label.name)
+                pod, version = await self._cluster.find_pod(label.name)
+                if pod is None:
+                    return _REMOVED
                 if (found := look(pod)) is not None:
                     return found
-                version = pod["metadata"]["resourceVersion"]
                 async with aclosing(self._cluster.watch_pod(label.name, version)) as changes:
                     async for kind, each in changes:
-                        pause = _FIRST_PAUSE_SECONDS
                         if (found := look(each, gone=kind == "DELETED")) is not None:
                             return found
             except ClusterRefused as error:
-                if error.status == NOT_FOUND:
-                    return _REMOVED
                 # Too old a version, or a server that is away: the pod goes on, and so does this.
-                await anyio.sleep(max(pause, error.pause))
-                pause = min(2 * pause, _MOST_PAUSE_SECONDS)
+                least = error.pause
+            if anyio.current_time() - began > _QUIET_SECONDS:
+                pause = _FIRST_PAUSE_SECONDS
+            await anyio.sleep(max(pause, least))
+            pause = min(2 * pause, _MOST_PAUSE_SECONDS)
 
     async def stop(self, label: AttemptLabel, grace_seconds: float) -> None:
         """Delete the pod of an attempt, with a grace."""

@@ -130,6 +130,14 @@ def _copied(value: Any) -> Any:
     return merged(value, {}) if isinstance(value, dict) else value
 
 
+def is_removed(pod: Mapping[str, Any]) -> bool:
+    """Return whether nothing of a pod runs, and it is only not gone yet."""
+    status = pod.get("status") or {}
+    states = [each.get("state") or {} for each in status.get("containerStatuses") or []]
+    runs = any("running" in each for each in states)
+    return "deletionTimestamp" in pod["metadata"] and not runs
+
+
 def exit_of(pod: Mapping[str, Any], *, gone: bool = False) -> AttemptExit | None:
     """Return how the process of a pod has ended; None while it may run.
 

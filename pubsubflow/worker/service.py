@@ -130,9 +130,10 @@ class Worker:
         settings = self._settings
         self._publisher = ResultPublisher(self._bus, self._id, max_log_bytes=settings.max_log_bytes)
         async with (
+            # Until the tasks of the group are over: some remove what is left of their attempts.
+            self._offers.opened(),
             anyio.create_task_group() as group,
             await self._bus.subscribe(Subjects.CANCEL, self._on_cancel),
-            self._offers.opened(),
         ):
             # A server that was killed may have lost its record of deliveries, and delivers
             # messages that a worker has already as if for the first time.

@@ -1,7 +1,8 @@
 """The part of the API of Kubernetes that the executor speaks, over HTTP; pods are real processes.
 
 Objects have resource versions, watches get their changes in order, and what is created is checked
-against Kubernetes' own schemas. Faults are injected by `fail` and `forget`.
+against Kubernetes' own schemas. The node that runs pods is `kubernetes_node`; faults are injected
+by `fail`, `hold`, `forget`, `cut` and the attributes.
 
 Source: https://kubernetes.io/docs/reference/using-api/api-concepts/
 """
@@ -10,24 +11,20 @@ import asyncio
 import base64
 import copy
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import uuid
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import yaml
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
 from support.compose import ROOT
+from support.kubernetes_node import KubernetesNode
 
 SCHEMAS = json.loads((ROOT / "tests/support/kubernetes_schemas/v1.37.json").read_text("utf-8"))
 LABEL = re.compile("(([A-Za-z0-9][A-Za-z0-9_.-]{0,61})?[A-Za-z0-9])?")
 SPECS = {"pods": "PodTemplateSpec", "secrets": "Secret"}
-UNKNOWN_IMAGE, BAD_IMAGE = "nowhere/unknown:1", "Not An Image"
 
 
 class KubernetesApi:
@@ -35,20 +32,28 @@ class KubernetesApi:
 
     Attributes:
         requests: Method and path of each request.
-        unpulled: Images that cannot be pulled.
+        node: Runs the pods.
+        watched: How many watches there were.
+        quota: How many pods there may be at once; None for any number.
+        watch_seconds: How long a watch lasts; None for as long as its client asks.
+        slow_seconds: How late watches are.
     """
 
     def __init__(self, folder):
-        self.folder = folder
+        self.node = KubernetesNode(folder, self)
         self.requests = []
-        self.unpulled = {UNKNOWN_IMAGE}
+        self.quota = None
+        self.watch_seconds = None
+        self.slow_seconds = 0.0
         self.items = {"pods": {}, "secrets": {}}
-        self.processes = {}
         self.history = []
         self.oldest = 0
         self.version = 0
         self.changed = asyncio.Event()
         self.failures = []
+        self.holds = []
+        self.watches = []
+        self.watched = 0
         self.tasks = set()
 
     @classmethod
@@ -68,25 +73,40 @@ class KubernetesApi:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
-        port = runner.addresses[0][1]
+        api.port = runner.addresses[0][1]
         api.kubeconfig = folder / "kubeconfig"
-        api.kubeconfig.write_text(yaml.safe_dump(kubeconfig(port)))
+        api.kubeconfig.write_text(yaml.safe_dump(kubeconfig(api.port)))
         try:
             yield api
         finally:
-            for name in list(api.processes):
-                api.kill(name)
             for each in api.tasks:
                 each.cancel()
+            await asyncio.gather(*api.tasks, return_exceptions=True)
+            api.node.close()
             await runner.cleanup()
 
     def fail(self, method, path, status, times=1, **headers):
         """Refuse the next requests whose path ends so."""
-        self.failures += [(method, path, status, headers)] * times
+        named = {key.replace("_", "-"): text for key, text in headers.items()}
+        self.failures += [(method, path, status, named)] * times
+
+    def hold(self, method, path):
+        """Refuse the next request whose path ends so (503), but not before the event is set."""
+        found = asyncio.Event()
+        self.holds.append((method, path, found))
+        return found
 
     def forget(self):
-        """Forget all changes until now: a watch from before answers 410."""
+        """Forget all changes until now: watches from before get 410."""
+        self.version += 1  # something else in the cluster has changed
         self.oldest = self.version
+        self.wake()
+
+    def cut(self):
+        """Break off all watches, as when the server is started anew."""
+        for each in self.watches:
+            if each.transport is not None:
+                each.transport.abort()
 
     async def until(self, condition):
         """Wait for changes until a condition holds."""
@@ -94,18 +114,13 @@ class KubernetesApi:
             while not condition():  # noqa: ASYNC110 - also of what watches have reported
                 await asyncio.sleep(0.01)
 
-    def kill(self, name, number=signal.SIGKILL):
-        """Send a signal to the process of a pod and to all that it started."""
-        with suppress(ProcessLookupError, KeyError):
-            os.killpg(self.processes[name].pid, number)
-
-    def lose(self, name, reason):
-        """Remove a pod from outside, as when its node is lost."""
+    def taken_from(self, name, reason):
+        """Remove a pod from outside, without its kubelet: as when its node is lost."""
+        pod = self.items["pods"][name]
         condition = {"type": "DisruptionTarget", "status": "True", "reason": reason}
-        pod = self.items["pods"].pop(name)
-        pod["status"]["conditions"] = [condition]
-        self.note("DELETED", "pods", pod)
-        self.kill(name)
+        pod["status"]["conditions"] = [*pod["status"].get("conditions", []), condition]
+        self.gone("pods", name)
+        self.node.kill(name)
 
     @web.middleware
     async def counted(self, request, handler):
@@ -115,17 +130,25 @@ class KubernetesApi:
             if request.method == method and request.path.endswith(path):
                 self.failures.remove(each)
                 return refusal(status, "injected", headers)
+        for each in self.holds:
+            method, path, event = each
+            if request.method == method and request.path.endswith(path):
+                self.holds.remove(each)
+                await event.wait()
+                return refusal(503, "injected")
         return await handler(request)
 
     async def listed(self, request):
         kind = request.match_info["kind"]
         if request.query.get("watch") == "true":
             return await self.watch(request, kind)
-        wanted = dict(each.split("=") for each in request.query["labelSelector"].split(","))
+        labels = dict(pairs(request.query.get("labelSelector", "")))
+        fields = {key.rpartition(".")[2]: value for key, value in pairs(field_selector(request))}
+        about = [(each, each["metadata"]) for each in self.items[kind].values()]
         found = [
             each
-            for each in self.items[kind].values()
-            if wanted.items() <= each["metadata"].get("labels", {}).items()
+            for each, data in about
+            if labels.items() <= data.get("labels", {}).items() and fields.items() <= data.items()
         ]
         after = int(request.query.get("continue", 0))
         page, rest = found[after : after + 2], found[after + 2 :]  # small, so that there are some
@@ -136,38 +159,46 @@ class KubernetesApi:
 
     async def watch(self, request, kind):
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
-        name = request.query["fieldSelector"].partition("=")[2]
+        name = dict(pairs(field_selector(request)))["metadata.name"]
         at = int(request.query["resourceVersion"])
-        if at < self.oldest:
-            gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
-            await response.prepare(request)
-            await response.write(line("ERROR", gone))
-            return response
         await response.prepare(request)
         await response.write(line("BOOKMARK", {"metadata": {"resourceVersion": str(at)}}))
-        while request.transport is not None and not request.transport.is_closing():
+        seconds = self.watch_seconds or float(request.query["timeoutSeconds"])
+        self.watches.append(request)
+        self.watched += 1
+        try:
+            async with asyncio.timeout(seconds):
+                await self.stream(response, kind, name, at)
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            self.watches.remove(request)
+        return response
+
+    async def stream(self, response, kind, name, at):
+        while True:
             changed = self.changed
+            if at < self.oldest:
+                gone = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"}
+                await response.write(line("ERROR", gone))
+                return
+            await asyncio.sleep(self.slow_seconds)
             for version, event, of, item in list(self.history):
                 if version > at and of == kind and item["metadata"]["name"] == name:
                     await response.write(line(event, item) * 2)  # duplicates are allowed
                 at = max(at, version)
-            if at < self.oldest:
-                return response
             await changed.wait()
-        return response
 
     async def create(self, request):
         kind, body = request.match_info["kind"], await request.json()
         name = body["metadata"]["name"]
-        checked = {key: body[key] for key in ("metadata", "spec")} if kind == "pods" else body
-        schema = {"$ref": f"#/$defs/io.k8s.api.core.v1.{SPECS[kind]}", "$defs": SCHEMAS["$defs"]}
-        faults = [each.message for each in Draft202012Validator(schema).iter_errors(checked)]
-        labels = body["metadata"].get("labels", {}).values()
-        faults += [f"a label {each!r}" for each in labels if not LABEL.fullmatch(each)]
-        if faults:
+        if faults := faults_of(kind, body):
             return refusal(422, f"invalid: {faults}")
         if name in self.items[kind]:
             return refusal(409, f'{kind} "{name}" already exists')
+        if kind == "pods" and self.quota is not None and len(self.items["pods"]) >= self.quota:
+            text = f"exceeded quota: few, requested: pods=1, limited: pods={self.quota}"
+            return refusal(403, f'pods "{name}" is forbidden: {text}')
         body["metadata"]["uid"] = str(uuid.uuid4())
         if kind == "secrets":
             texts = body.pop("stringData", {})
@@ -177,7 +208,7 @@ class KubernetesApi:
         self.items[kind][name] = body
         self.note("ADDED", kind, body)
         if kind == "pods":
-            self.soon(self.run(body))
+            self.soon(self.node.run(body))
         return web.json_response(body, status=201)
 
     async def get(self, request):
@@ -196,88 +227,44 @@ class KubernetesApi:
         item = self.items[kind].get(name)
         if item is None:
             return refusal(404, "not found")
-        if kind == "pods" and name in self.processes and "terminated" not in str(item["status"]):
-            seconds = int(request.query.get("gracePeriodSeconds", 30))
+        seconds = int(request.query.get("gracePeriodSeconds", 30))
+        if kind == "pods" and seconds and self.node.runs(item):
             item["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
             self.note("MODIFIED", kind, item)
-            self.kill(name, signal.SIGTERM if seconds else signal.SIGKILL)
-            self.soon(self.after(seconds, name))
+            self.soon(self.node.stop(name, seconds))
         else:
-            self.gone(kind, name)
+            self.gone(kind, name)  # by force: it does not wait for the kubelet
+            self.node.kill(name)
         return web.json_response(item)
 
     async def log(self, request):
-        file = self.folder / f"{request.match_info['name']}.log"
-        if not file.exists():
+        name = request.match_info["name"]
+        text = self.node.output(name) if name in self.items["pods"] else None
+        if text is None:
             return refusal(404, "not found")
-        lines = file.read_text(errors="replace").splitlines()[-int(request.query["tailLines"]) :]
+        lines = text.splitlines()[-int(request.query["tailLines"]) :]
         return web.Response(text="\n".join(lines))
 
-    async def after(self, seconds, name):
-        await asyncio.sleep(seconds)
-        self.kill(name)
-
     def gone(self, kind, name):
+        """Forget an object, and the secrets that belong to it."""
         item = self.items[kind].pop(name, None)
         if item is None:
             return
         self.note("DELETED", kind, item)
-        if kind == "pods":
-            (self.folder / f"{name}.log").unlink(missing_ok=True)
         uid = item["metadata"]["uid"]
         for other, each in list(self.items["secrets"].items()):
             owners = each["metadata"].get("ownerReferences", [])
             if any(owner["uid"] == uid for owner in owners):
                 self.gone("secrets", other)
 
-    async def run(self, pod):
-        """Run the process of a pod, and say how it ends."""
-        name, container = pod["metadata"]["name"], pod["spec"]["containers"][0]
-        image = container["image"]
-        if image in self.unpulled or image == BAD_IMAGE:
-            reason = "InvalidImageName" if image == BAD_IMAGE else "ErrImagePull"
-            self.state(pod, {"waiting": {"reason": reason, "message": f"image {image}"}})
-            return
-        environment = {}
-        for each in container["env"]:
-            if "value" in each:
-                environment[each["name"]] = each["value"]
-            else:
-                reference = each["valueFrom"]["secretKeyRef"]
-                data = self.items["secrets"][reference["name"]]["data"][reference["key"]]
-                environment[each["name"]] = base64.b64decode(data).decode()
-        assert container["command"] == ["python"]
-        path = os.pathsep.join(filter(None, sys.path))
-        with (self.folder / f"{name}.log").open("wb") as output:
-            process = subprocess.Popen(  # noqa: ASYNC220 - it does not wait for it
-                [sys.executable, *container["args"]],
-                env={**os.environ, "PYTHONPATH": path, **environment},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-        self.processes[name] = process
-        pod["status"]["phase"] = "Running"
-        self.state(pod, {"running": {}})
-        code = await asyncio.to_thread(process.wait)
-        self.kill(name)  # the container's other processes end with the first
-        pod["status"]["phase"] = "Failed" if code else "Succeeded"
-        number = code if code >= 0 else 128 - code
-        reason = "Error" if code else "Completed"
-        self.state(pod, {"terminated": {"exitCode": number, "reason": reason}})
-        if "deletionTimestamp" in pod["metadata"]:
-            self.gone("pods", name)
-
-    def state(self, pod, state):
-        pod["status"]["containerStatuses"] = [{"name": "task", "state": state}]
-        if pod["metadata"]["name"] in self.items["pods"]:
-            self.note("MODIFIED", "pods", pod)
-
     def note(self, event, kind, item):
+        """Write a change into the history."""
         self.version += 1
         item["metadata"]["resourceVersion"] = str(self.version)
         self.history.append((self.version, event, kind, copy.deepcopy(item)))
+        self.wake()
+
+    def wake(self):
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -285,6 +272,23 @@ class KubernetesApi:
         task = asyncio.get_running_loop().create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
+
+
+def faults_of(kind, body):
+    """Return what is wrong with an object by Kubernetes' schema and by its rule for labels."""
+    checked = {key: body[key] for key in ("metadata", "spec")} if kind == "pods" else body
+    schema = {"$ref": f"#/$defs/io.k8s.api.core.v1.{SPECS[kind]}", "$defs": SCHEMAS["$defs"]}
+    faults = [each.message for each in Draft202012Validator(schema).iter_errors(checked)]
+    labels = body["metadata"].get("labels", {}).values()
+    return faults + [f"a label {each!r}" for each in labels if not LABEL.fullmatch(each)]
+
+
+def field_selector(request):
+    return request.query.get("fieldSelector", "")
+
+
+def pairs(selector):
+    return [each.split("=") for each in selector.split(",") if each]
 
 
 def line(event, item):

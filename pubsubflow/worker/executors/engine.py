@@ -33,6 +33,7 @@ _MAX_PAUSE_SECONDS = 30.0
 _MOST_UNBEGUN = 5
 _FIND_SECONDS = 60.0
 _BROKEN_DELAY_SECONDS = 10.0
+_REMOVE_SECONDS = 5.0
 _FIRST_SEQUENCE = -(1 << 31)
 
 
@@ -125,7 +126,7 @@ class ExecutorEngine:
         if spec is not None and spec.name == LOCAL:
             self._local[assignment.header.kind].submit(assignment)
         elif self._closing:
-            self._return(assignment)
+            self._on_returned(assignment)
         else:
             # Negative, as the process counts its own from 0; later ones follow, on any worker.
             assignment.log_sequence = _FIRST_SEQUENCE + int(time.time())
@@ -184,9 +185,10 @@ class ExecutorEngine:
         else:
             payload = assignment.encode_result(self._worker, outcome)
             self._publisher.publish_result(assignment, payload)
-        # Not before the outcome is published: a message that came again would start it anew.
-        await self._executor.remove(label)
-        # Meanwhile the worker may have stopped, and given it up.
+        # Not before the outcome is published: a message that came again would start it anew. Nobody
+        # comes back to it, so a worker that stops meanwhile waits for that.
+        with anyio.move_on_after(_REMOVE_SECONDS, shield=True):
+            await self._executor.remove(label)
         if self._watched.pop(assignment, None) is not None:
             self._on_finished(assignment)
 
@@ -214,10 +216,11 @@ class ExecutorEngine:
                 ):
                     return await self._crash(label, end)
                 reason = end.reason or "its process could not begin"
+                # Only what has ended: one that an executor cannot reach now may run.
+                await self._executor.remove(label)
             if reason != reported:
                 reported = reason
                 self._report(assignment, f"not started yet: {reason}")
-            await self._executor.remove(label)
             with anyio.move_on_after(pause):
                 await watched.stopped.wait()
             pause = min(2 * pause, _MAX_PAUSE_SECONDS)
@@ -307,7 +310,8 @@ class ExecutorEngine:
         self._publisher.add_output(assignment, log_record("info", f"{self._name}: {text}", {}))
 
     def _return(self, assignment: Assignment, seconds: float | None = None) -> None:
-        self._watched.pop(assignment, None)
+        if self._watched.pop(assignment, None) is None:
+            return  # the worker has stopped meanwhile, and given it up
         if seconds is None:
             self._on_returned(assignment)
         else:

@@ -11,7 +11,8 @@ from pubsubflow.model.wire.messages import Outcome
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 from pubsubflow.worker.executors.settings import load_executor
 from support.executor_conformance import OutlivingConformance, none_outstanding
-from support.kubernetes_api import BAD_IMAGE, UNKNOWN_IMAGE, KubernetesApi
+from support.kubernetes_api import KubernetesApi
+from support.kubernetes_node import BAD_IMAGE, UNKNOWN_IMAGE
 
 pytestmark = pytest.mark.anyio
 RUN = "01930000-0000-7000-8000-000000000000"
@@ -25,6 +26,18 @@ TEMPLATE = {
         ],
     },
 }
+ONE = """
+from pubsubflow import dag, task
+from pubsubflow.kubernetes import Pod
+
+@dag
+def work():
+    @task(executor=Pod())
+    def add(a: int = 1) -> int:
+        print("adding")
+        return a + 1
+    add()
+"""
 
 
 @pytest.fixture
@@ -111,11 +124,13 @@ async def test_a_pod_that_waits_says_why_and_one_that_is_lost_too(api, executor)
         for each in (pulled, lost, killed):
             await executor.start(each)
             group.start_soon(watch, each)
-        await api.until(lambda: len(api.processes) == 2 and said)
+        await api.until(lambda: len(api.node.running) == 2 and said)
         # Changes that a watch has missed are forgotten: it begins anew from the present.
+        before = api.watched
         api.forget()
-        api.lose(lost.label.name, "DeletionByTaintManager")
-        api.kill(killed.label.name, signal.SIGKILL)
+        await api.until(lambda: api.watched >= before + 3)
+        api.taken_from(lost.label.name, "DeletionByTaintManager")
+        api.node.kill(killed.label.name, signal.SIGKILL)
         await executor.stop(pulled.label, 0)
     assert said == [f"task: ErrImagePull: image {UNKNOWN_IMAGE}"]
     assert ends == {
@@ -169,19 +184,7 @@ def fields(struct):
 
 
 async def test_a_task_runs_in_a_pod(api, manager, start_worker):
-    text = """
-from pubsubflow import dag, task
-from pubsubflow.kubernetes import Pod
-
-@dag
-def work():
-    @task(executor=Pod())
-    def add(a: int = 1) -> int:
-        print("adding")
-        return a + 1
-    add()
-"""
-    work = manager.load(text)
+    work = manager.load(ONE)
     async with start_worker("w1", executors=[offered(api)]):
         order = await manager.send(manager.order(work, "add"))
         result = await manager.result(order)
@@ -189,6 +192,26 @@ def work():
         await none_outstanding(manager)
     assert (result.outcome, manager.decoded(result)) == (Outcome.SUCCESS, 2)
     assert api.items == {"pods": {}, "secrets": {}}
+
+
+async def test_a_worker_that_stops_removes_the_pods_that_have_ended(api, manager, start_worker):
+    work = manager.load(ONE)
+    async with start_worker("w1", executors=[offered(api)]) as worker:
+        order = await manager.send(manager.order(work, "add"))
+        name = await named(api)
+        removal = api.hold("DELETE", f"/pods/{name}")
+        await manager.result(order)
+        await none_outstanding(manager)
+        worker.stop()
+        await worker.draining.wait()
+        removal.set()
+    assert api.items == {"pods": {}, "secrets": {}}
+
+
+async def named(api):
+    """Wait for a pod, and return its name."""
+    await api.until(lambda: api.items["pods"])
+    return next(iter(api.items["pods"]))
 
 
 @pytest.mark.soak
@@ -205,4 +228,4 @@ class TestKubernetes(OutlivingConformance):
         return [offered(self.api)]
 
     async def kill(self, label, folder):  # noqa: ARG002
-        self.api.kill(label.name)
+        self.api.node.kill(label.name)
