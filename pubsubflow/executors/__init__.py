@@ -2,6 +2,8 @@
 
 from pubsubflow.errors import CannotStart
 from pubsubflow.executors.interface import (
+    BEGUN,
+    BEGUN_FILE,
     DONE,
     NOT_BEGUN,
     Attempt,
@@ -13,6 +15,8 @@ from pubsubflow.executors.interface import (
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 __all__ = [
+    "BEGUN",
+    "BEGUN_FILE",
     "DONE",
     "NOT_BEGUN",
     "Attempt",

@@ -20,6 +20,12 @@ DONE = 0
 NOT_BEGUN = 75
 """Exit code of a process that could not begin: another one may run the same attempt."""
 
+BEGUN_FILE = "PUBSUBFLOW_BEGUN_FILE"
+"""The variable that names a file in which the process writes `BEGUN` when the task begins."""
+
+BEGUN = "begun"
+"""What a process writes into the file that `BEGUN_FILE` names."""
+
 
 class AttemptLabel(Struct, frozen=True):
     """The identity of an attempt, by which its process is found again.
@@ -96,10 +102,13 @@ class AttemptExit(Struct, frozen=True):
         exit_code: Its exit code, negative for a signal; None where that is not known.
         reason: Why it ended, for people: `OOMKilled`, `the node was lost`; empty if the exit code
             says it all.
+        begun: Whether the task may have begun. False if it surely has not: then the attempt is
+            started again, a few times, and nothing is counted.
     """
 
     exit_code: int | None
     reason: str = ""
+    begun: bool = True
 
 
 class ExecutorOptions(Struct, frozen=True, kw_only=True):

@@ -163,8 +163,8 @@ class _Look:
             text, never = waits_for(pod)
             if never:
                 raise CannotStart(text, again=False)
-            if text and text != self._said:
-                self._report(text)
+            if text != self._said:
+                self._report(text or "its pod has what it waited for")
             self._said = text
         return found
 

@@ -1,10 +1,11 @@
 """Pods of attempts: how they are written, and what their state says."""
 
 import math
+import signal
 from collections.abc import Mapping
 from typing import Any
 
-from pubsubflow.executors import Attempt, AttemptExit, AttemptLabel
+from pubsubflow.executors import BEGUN, BEGUN_FILE, Attempt, AttemptExit, AttemptLabel
 from pubsubflow.kubernetes.options import KubernetesSettings, Pod
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
@@ -13,10 +14,14 @@ CONTAINER = "task"
 INSTALLATION = "pubsubflow.dev/installation"
 _PREFIX = "pubsubflow.dev/"
 _UNMAPPED, _NONE = "-1", "none"
-_FIRST_SIGNAL = 128
+_SIGNALLED = 128
+_SIGNALS = frozenset(signal.Signals)
 _OWN_BYTES = 128 << 20
 _PLAIN = ("", "Completed", "Error")
 _HOPELESS = ("InvalidImageName",)
+_UNKNOWN = "ContainerStatusUnknown"
+_UNADMITTED = ("OutOf", "NodeAffinity", "UnexpectedAdmissionError")
+_NOTES = "/dev/termination-log"
 _STARTING = ("ContainerCreating", "PodInitializing")
 
 
@@ -89,6 +94,9 @@ def _container(base: Manifest, attempt: Attempt, settings: KubernetesSettings) -
     given: list[Manifest] = [
         {"name": name, "value": text} for name, text in sorted(options.environment.items())
     ]
+    # What is written there is in the state of the container once it has ended, however it did.
+    begun = {"name": BEGUN_FILE, "value": base.get("terminationMessagePath", _NOTES)}
+    given.append(begun)
     names = {each["name"] for each in (*given, *secret)}
     kept = [each for each in base.get("env", []) if each["name"] not in names]
     usual = {"command": ["python"], "image": settings.image}
@@ -151,16 +159,27 @@ def exit_of(pod: Mapping[str, Any], *, gone: bool = False) -> AttemptExit | None
         if each["name"] == CONTAINER and ended is not None:
             return _exit(ended, status)
     if gone or status.get("phase") in ("Failed", "Succeeded"):
-        return AttemptExit(None, _why_lost(status) or "its pod was removed")
+        return AttemptExit(None, _why_lost(status) or "its pod was removed", _may_have_run(status))
     return None
+
+
+def _may_have_run(status: Mapping[str, Any]) -> bool:
+    """Return whether the process of a pod that did not say how it ended may have run."""
+    states = [each.get("state") or {} for each in status.get("containerStatuses") or []]
+    if status.get("phase") == "Pending" or (states and all("waiting" in each for each in states)):
+        return False
+    return not status.get("reason", "").startswith(_UNADMITTED)
 
 
 def _exit(ended: Mapping[str, Any], status: Mapping[str, Any]) -> AttemptExit:
     code, reason = ended.get("exitCode", 0), ended.get("reason", "")
-    if code > _FIRST_SIGNAL:
-        code = _FIRST_SIGNAL - code
+    if code - _SIGNALLED in _SIGNALS:
+        code = _SIGNALLED - code
+    note = ended.get("message", "")
+    begun = note.startswith(BEGUN) or reason == _UNKNOWN
     words = [_why_lost(status) if code else "", "" if reason in _PLAIN else reason]
-    return AttemptExit(code, ", ".join(filter(None, words)))
+    words.append("" if begun else note)
+    return AttemptExit(code, ", ".join(filter(None, words)), begun)
 
 
 def _why_lost(status: Mapping[str, Any]) -> str:

@@ -73,6 +73,12 @@ class KubernetesNode:
         file = self.folder / f"{name}.log"
         return file.read_text(errors="replace") if file.exists() else None
 
+    def note(self, name):
+        """Return what the process of a pod has written for its last state."""
+        pod = self.api.items["pods"].get(name)
+        file = self.folder / f"{pod['metadata']['uid']}.termination" if pod else None
+        return file.read_text() if file and file.exists() else ""
+
     async def run(self, pod):
         """Schedule a pod, run its process, and say how it ends."""
         await self.schedule(pod)

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from itertools import islice
 
 import asyncpg
+import msgspec
 from msgspec import Struct
 
 from pubsubflow.model.runs.mapped.waits import describe_groups
@@ -29,6 +30,13 @@ NO_WORKER = (
     "a worker, and none runs: start `pubsubflow up`, or `pubsubflow daemon` with the role worker; "
     "its log says why if it does"
 )
+
+
+class _Line(Struct):
+    m: str
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
 
 
 class QueueWorkers(Struct, frozen=True):
@@ -89,8 +97,7 @@ class ServedQueues:
         workers = self._queues.get(queue)
         if workers is None:
             return self.unserved(queue)
-        # Free slots are those of the workers' own processes; what an executor waits for stands in
-        # the task's output.
+        # Free slots are those of the workers' own processes; what an executor waits for, it says.
         if workers.free[kind] > 0 or split_queue(queue)[1] != LOCAL:
             return None
         plural = "s are" if workers.workers != 1 else " is"
@@ -130,6 +137,7 @@ async def read_wait_reasons(
                 reason = lacking_room(task.resources, rooms.get(task.queue, ()))
             if reason is not None:
                 reasons[row["node"], row["map_index"]] = reason
+        reasons = await _read_reports(connection, run, queued) | reasons
     if any(row["state"] == TaskState.DEFERRED for row in rows):
         reasons |= await _read_approvals(connection, run)
     if any(task.depends_on_past for task in spec.tasks):
@@ -138,6 +146,18 @@ async def read_wait_reasons(
             on = "the previous run" if row["run_id"] is None else f"run {row['run_id']}"
             reasons[row["node"], NOT_MAPPED] = f"task {named} of {on}"
     return reasons
+
+
+async def _read_reports(
+    connection: Connection, run: int, rows: Sequence[asyncpg.Record]
+) -> dict[tuple[int, int], str]:
+    """Return what executors have said last about attempts of queued tasks: what these wait for."""
+    nodes, indices = [row["node"] for row in rows], [row["map_index"] for row in rows]
+    found = await connection.fetch(SQL["read_executor_reports"], run, nodes, indices)
+    return {
+        (row["node"], row["map_index"]): _decode_line(row["text"].split("\n")[-2]).m
+        for row in found
+    }
 
 
 async def _read_looks(

@@ -27,6 +27,21 @@ WHERE run = $1 AND node = ANY($2::int[]) AND state = 'deferred' AND wait_set IS 
 ORDER BY node, map_index
 LIMIT $3;
 
+-- name: read_executor_reports
+-- Return the last lines of output by executors about queued tasks of run $1 among nodes $2 and map
+-- indices $3: executors number theirs below zero.
+SELECT live.node, live.map_index, report.text
+FROM task_live AS live
+CROSS JOIN LATERAL (
+    SELECT log.text FROM log
+    WHERE log.run = $1 AND log.node = live.node AND log.map_index = live.map_index
+      AND log.attempt = live.attempt AND log.delivery = live.delivery AND log.sequence < 0
+    ORDER BY log.sequence DESC
+    LIMIT 1
+) AS report
+WHERE live.run = $1 AND live.state = 'queued'
+  AND (live.node, live.map_index) IN (SELECT * FROM unnest($2::int[], $3::int[]));
+
 -- name: read_journals
 -- Return the journals of tasks, in order.
 SELECT j.run, j.node, j.map_index, j.key, j.label, j.kind, j.value, j.error

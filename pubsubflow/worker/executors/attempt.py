@@ -23,7 +23,7 @@ import structlog
 
 from pubsubflow.bus import STREAM_TASK, Bus, Delivery, Message, read_last
 from pubsubflow.errors import BusUnavailable, ConfigError, PubsubflowError
-from pubsubflow.executors import DONE, NOT_BEGUN
+from pubsubflow.executors import BEGUN, BEGUN_FILE, DONE, NOT_BEGUN
 from pubsubflow.model.wire.messages import Outcome, TaskError, decode_cancel
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.object_store import FileStore
@@ -60,6 +60,7 @@ class AttemptProcess:
         fork_server: Forks the runner.
         group: The task group of all that it does.
         cache: Keeps the code.
+        begun_file: Where it says that the task begins; None for nowhere.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class AttemptProcess:
         fork_server: ForkServer,
         group: anyio.abc.TaskGroup,
         cache: BundleCache,
+        begun_file: Path | None,
     ) -> None:
         self._settings = settings
         self._bus = bus
         self._fork_server = fork_server
         self._group = group
         self._cache = cache
+        self._begun_file = begun_file
         self._worker = f"{settings.executor}-{socket.gethostname()}-{secrets.token_hex(4)}"
         self._over = anyio.Event()
         self._returned = False
@@ -98,6 +101,7 @@ class AttemptProcess:
             self._group.start_soon(_stop_on_signal, assignment, pool)
             self._group.start_soon(self._maintain, pool, publisher)
             self._group.start_soon(publisher.pacer.run)
+            self._note_begin()
             # After the subscription: an order to stop that came before it is found by the lease.
             pool.submit(assignment)
             await self._over.wait()
@@ -105,6 +109,14 @@ class AttemptProcess:
         publisher.close()
         pool.close()
         return NOT_BEGUN if self._returned else DONE
+
+    def _note_begin(self) -> None:
+        """Write that lines of the task may run from here on."""
+        if self._begun_file is not None:
+            try:
+                self._begun_file.write_text(BEGUN, encoding="utf-8")
+            except OSError as error:
+                log.warning("attempt.begin_not_noted", file=str(self._begun_file), error=str(error))
 
     def _assignment(self, data: bytes) -> Assignment:
         delivery = Delivery(self._on_answer, self._settings.subject.encode(), _REPLY, data, b"")
@@ -179,7 +191,7 @@ async def _cache(account: TaskAccount | None) -> AsyncIterator[BundleCache]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def main(settings: AttemptSettings) -> int:
+async def main(settings: AttemptSettings, begun_file: Path | None) -> int:
     """Run an attempt, and return the exit code of the process."""
     account, code = _account(settings), NOT_BEGUN
     try:
@@ -190,7 +202,12 @@ async def main(settings: AttemptSettings) -> int:
             anyio.create_task_group() as group,
         ):
             process = AttemptProcess(
-                settings, bus=bus, fork_server=fork_server, group=group, cache=cache
+                settings,
+                bus=bus,
+                fork_server=fork_server,
+                group=group,
+                cache=cache,
+                begun_file=begun_file,
             )
             code = await process.run()
             group.cancel_scope.cancel()
@@ -210,14 +227,18 @@ def _leaves(group: BaseExceptionGroup[PubsubflowError]) -> list[BaseException]:
 
 def run() -> None:
     """Run the attempt that the environment describes; the entry point of the process."""
-    text = os.environ.pop(ENVIRONMENT, "")
+    text, file = os.environ.pop(ENVIRONMENT, ""), os.environ.pop(BEGUN_FILE, "")
     # It holds credentials of NATS, and so does the memory.
     set_inspectable(allowed=False)
     try:
         settings = msgspec.json.decode(text, type=AttemptSettings)
     except msgspec.MsgspecError as error:
         sys.exit(f"pubsubflow: {ENVIRONMENT} does not describe an attempt: {error}")
-    sys.exit(anyio.run(main, settings, backend_options={"use_uvloop": False}))
+    sys.exit(
+        anyio.run(
+            main, settings, Path(file) if file else None, backend_options={"use_uvloop": False}
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -210,12 +210,13 @@ class ExecutorEngine:
             else:
                 if end.exit_code == DONE:
                     return None
+                if watched.stopped.is_set():
+                    continue
                 unbegun += 1
-                if assignment.decided_outcome is None and (
-                    end.exit_code != NOT_BEGUN or unbegun > _MOST_UNBEGUN
-                ):
-                    return await self._crash(label, end)
-                reason = end.reason or "its process could not begin"
+                began = end.exit_code != NOT_BEGUN and end.begun
+                if began or unbegun > _MOST_UNBEGUN:
+                    return await self._failure(label, end, 0 if began else unbegun)
+                reason = _how(end) or "its process could not begin"
                 # Only what has ended: one that an executor cannot reach now may run.
                 await self._executor.remove(label)
             if reason != reported:
@@ -267,15 +268,23 @@ class ExecutorEngine:
             timeout_seconds=header.timeouts[0],
         )
 
-    async def _crash(self, label: AttemptLabel, end: AttemptExit) -> AttemptOutcome:
-        """Return the outcome of an attempt whose process ended without a result."""
-        code = "" if end.exit_code is None else describe_exit(end.exit_code)
-        how = ": ".join(filter(None, (code, end.reason))) or "its process is gone"
+    async def _failure(self, label: AttemptLabel, end: AttemptExit, unbegun: int) -> AttemptOutcome:
+        """Return the outcome of an attempt whose process ended without a result.
+
+        Args:
+            label: Whose.
+            end: How it ended.
+            unbegun: How often it was started and did not begin; 0 if it has begun.
+        """
+        how = _how(end) or "its process is gone"
         # What cannot be read must not hide how it ended.
         try:
             output = await self._executor.read_output(label)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             output = f"its output cannot be read: {_line(error)}"
+        if unbegun:
+            text = f"its process ended {unbegun} times before the task began: {how}"
+            return AttemptOutcome(Outcome.FAILED, TaskError("CannotStart", text, output))
         crash = TaskError("Crashed", f"the process of the attempt ended: {how}", output)
         return AttemptOutcome(Outcome.CRASHED, crash)
 
@@ -328,6 +337,11 @@ class _Watched:
         self.label = AttemptLabel(run, *fence)
         self.scope = anyio.CancelScope()
         self.stopped = anyio.Event()
+
+
+def _how(end: AttemptExit) -> str:
+    code = "" if end.exit_code in (None, NOT_BEGUN) else describe_exit(end.exit_code)
+    return ": ".join(filter(None, (code, end.reason)))
 
 
 def _line(error: Exception) -> str:

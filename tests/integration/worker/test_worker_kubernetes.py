@@ -1,6 +1,7 @@
 """Pods: attempts in them are what they are elsewhere, whatever the API of Kubernetes does."""
 
 import signal
+from contextlib import asynccontextmanager
 
 import anyio
 import pytest
@@ -81,8 +82,8 @@ async def test_what_runs_in_a_pod_ends_as_it_says_while_the_api_fails(api, execu
     await executor.start(one)  # as a message that came again
     assert list(api.items["pods"]) == [one.label.name]
     assert "psf-secret" not in str(api.items["pods"])
-    assert await executor.watch(one.label, said.append) == AttemptExit(3)
-    assert await executor.watch(one.label, said.append) == AttemptExit(3)
+    assert await executor.watch(one.label, said.append) == AttemptExit(3, begun=False)
+    assert await executor.watch(one.label, said.append) == AttemptExit(3, begun=False)
     assert await executor.read_output(one.label) == "psf-secret 5"
     more = [attempt("", number) for number in range(2, 6)]
     for each in more:
@@ -109,35 +110,126 @@ async def offered_elsewhere(api):
         await other.close()
 
 
-async def test_a_pod_that_waits_says_why_and_one_that_is_lost_too(api, executor):
+SLEEPS = """
+import os, time
+open(os.environ["PUBSUBFLOW_BEGUN_FILE"], "w").write("begun")
+time.sleep(99)
+"""
+
+
+@asynccontextmanager
+async def watched(api, executor, *attempts):
+    """Start attempts and watch them; gives what they say and, in the end, how they ended."""
     said, ends = [], {}
-    pulled = attempt("", image=UNKNOWN_IMAGE)
-    lost, killed = (
-        attempt("import time; time.sleep(99)", 2),
-        attempt("import time; time.sleep(99)", 3),
-    )
 
     async def watch(each):
-        ends[each.label] = await executor.watch(each.label, said.append)
+        ends[each.label.attempt] = await executor.watch(each.label, said.append)
 
     async with anyio.create_task_group() as group:
-        for each in (pulled, lost, killed):
+        for each in attempts:
             await executor.start(each)
             group.start_soon(watch, each)
-        await api.until(lambda: len(api.node.running) == 2 and said)
-        # Changes that a watch has missed are forgotten: it begins anew from the present.
-        before = api.watched
-        api.forget()
-        await api.until(lambda: api.watched >= before + 3)
-        api.taken_from(lost.label.name, "DeletionByTaintManager")
-        api.node.kill(killed.label.name, signal.SIGKILL)
+        yield said, ends
+
+
+async def test_pods_that_are_ended_from_outside_say_why(api, executor):
+    pods = [attempt(SLEEPS, number) for number in range(1, 6)]
+    lost, preempted, killed, evicted, hungry = (each.label.name for each in pods)
+    async with watched(api, executor, *pods) as (_, ends):
+        await api.until(lambda: all(begun(api, each) for each in pods))
+        api.taken_from(lost, "DeletionByTaintManager")
+        api.taken_from(preempted, "PreemptionByScheduler")
+        api.node.kill(killed, signal.SIGKILL)
+        api.node.evict(evicted)
+        api.node.kill_for_memory(hungry)
+    assert ends == {
+        1: AttemptExit(None, "DeletionByTaintManager"),
+        2: AttemptExit(None, "PreemptionByScheduler"),
+        3: AttemptExit(-signal.SIGKILL),
+        4: AttemptExit(-signal.SIGKILL, "Evicted: The node was low on resource: memory."),
+        5: AttemptExit(-signal.SIGKILL, "OOMKilled"),
+    }
+
+
+def begun(api, each):
+    return api.node.note(each.label.name) == "begun"
+
+
+async def test_pods_that_end_before_their_first_line_have_not_begun(api, executor):
+    pulled, broken, early = (
+        attempt("", 1, image=UNKNOWN_IMAGE),
+        attempt("", 2),
+        attempt("exit(1)", 3),
+    )
+    api.node.breaks = 1
+    async with watched(api, executor, broken) as (_, ends):
+        pass
+    async with watched(api, executor, pulled, early) as (said, more):
+        await api.until(lambda: said)
         await executor.stop(pulled.label, 0)
     assert said == [f"task: ErrImagePull: image {UNKNOWN_IMAGE}"]
-    assert ends == {
-        pulled.label: AttemptExit(None, "its pod was removed"),
-        lost.label: AttemptExit(None, "DeletionByTaintManager"),
-        killed.label: AttemptExit(-signal.SIGKILL),
+    assert ends | more == {
+        1: AttemptExit(None, "its pod was removed", begun=False),
+        2: AttemptExit(
+            128,
+            "StartError, failed to create containerd task: no space left on device",
+            begun=False,
+        ),
+        3: AttemptExit(1, begun=False),
     }
+
+
+async def test_a_pod_that_finds_no_room_says_so_until_it_has_some(api, executor):
+    api.node.room = 0
+    async with watched(api, executor, attempt("exit(7)")) as (said, ends):
+        await api.until(lambda: said)
+        api.node.room = 1
+        api.wake()
+    assert said[0] == "no node takes its pod: 0/1 nodes are available: 1 Insufficient cpu."
+    assert said[1:] == ["its pod has what it waited for"]
+    assert ends[1].exit_code == 7
+
+
+def forgets(api):
+    api.forget()
+
+
+def breaks_off(api):
+    api.cut()
+
+
+def ends_watches(api):
+    api.watch_seconds = 0.02
+    api.cut()
+
+
+def is_slow(api):
+    api.slow_seconds = 0.2
+    api.cut()
+
+
+def is_busy(api):
+    api.fail("GET", "/pods", 429, 2, Retry_After="1")
+    api.cut()
+
+
+def is_broken(api):
+    api.fail("GET", "/pods", 500, 3)
+    api.cut()
+
+
+@pytest.mark.parametrize("fault", [forgets, breaks_off, ends_watches, is_slow, is_busy, is_broken])
+async def test_the_end_of_a_pod_is_seen_whatever_becomes_of_its_watch(api, executor, fault):
+    one = attempt(SLEEPS)
+    async with watched(api, executor, one) as (said, ends):
+        await api.until(lambda: begun(api, one) and api.watches)
+        fault(api)
+        before = api.watched
+        await api.until(lambda: api.watched > before)
+        api.node.kill(one.label.name, signal.SIGKILL)
+    assert (said, ends) == ([], {1: AttemptExit(-signal.SIGKILL)})
+    # It waits with each try: a server in trouble is not flooded.
+    assert len(api.requests) < 20
 
 
 async def test_what_cannot_start_is_told_from_what_may_later(api, executor):
