@@ -2,7 +2,7 @@
 // keep them for ever.
 import { build } from "esbuild";
 import { copyFile, mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 
 const out = process.argv[2];
 await rm(out, { recursive: true, force: true });
@@ -24,6 +24,27 @@ const shared = {
   charset: "utf8",
 };
 
+/** Views that are loaded when they are opened also import all that the first view has, which is there by
+ *  then. Without this the first view is cut into a file for each set of views that share a part of it,
+ *  and browsers load six files at a time.
+ */
+const firstViewWhole = {
+  name: "first-view-whole",
+  async setup({ onLoad }) {
+    const late = new Set();
+    for (const name of await readdir("src", { recursive: true })) {
+      if (!/\.tsx?$/.test(name)) continue;
+      const text = await readFile(join("src", name), "utf8");
+      for (const [, path] of text.matchAll(/\bimport\("(\.[^"]+)"\)/g)) late.add(resolve("src", dirname(name), path));
+    }
+    const shell = JSON.stringify(resolve("src/shell.tsx"));
+    onLoad({ filter: /\.tsx$/ }, async ({ path }) => {
+      if (!late.has(path.replace(/\.tsx$/, ""))) return undefined;
+      return { contents: `${await readFile(path, "utf8")}\nimport ${shell};\n`, loader: "tsx" };
+    });
+  },
+};
+
 function nameOf(result, entry) {
   const found = Object.entries(result.metafile.outputs).find(([, each]) => each.entryPoint === entry);
   return `assets/${basename(found[0])}`;
@@ -35,10 +56,28 @@ const main = await build({
   ...shared,
   splitting: true,
   define,
+  plugins: [firstViewWhole],
   entryPoints: ["src/main.tsx", "src/style.css"],
 });
 
+/** What an entry needs at once, so that browsers ask for it together with the entry. */
+function neededBy(result, entry) {
+  const { outputs } = result.metafile;
+  const found = new Set();
+  const follow = (path) => {
+    for (const each of outputs[path].imports) {
+      if (each.kind !== "import-statement" || found.has(each.path)) continue;
+      found.add(each.path);
+      follow(each.path);
+    }
+  };
+  follow(Object.keys(outputs).find((path) => outputs[path].entryPoint === entry));
+  return [...found].sort().map((path) => `assets/${basename(path)}`);
+}
+
+const early = neededBy(main, "src/main.tsx").map((name) => `<link rel="modulepreload" href="/ui/${name}">`);
 const page = (await readFile("index.html", "utf8"))
+  .replace("%EARLY%", early.join("\n    "))
   .replace("%STYLE%", nameOf(main, "src/style.css"))
   .replace("%MAIN%", nameOf(main, "src/main.tsx"));
 await writeFile(join(out, "index.html"), page);

@@ -17,6 +17,7 @@ from pubsubflow.api.auth.middleware import AuthMiddleware
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.headers import ResponseHeaders
 from pubsubflow.api.http.openapi import OpenApiRoutes
+from pubsubflow.api.http.packing import packing_middleware
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
 from pubsubflow.api.oidc.routes import OidcRoutes, SignInMethodRoutes
@@ -308,6 +309,7 @@ class Api:
                 problem_middleware,
                 self._connections.middleware,
                 auth.middleware(),
+                packing_middleware,
             ],
             client_max_size=settings.max_body_bytes,
         )

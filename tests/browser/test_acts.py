@@ -450,11 +450,15 @@ def test_a_person_signs_in_at_a_provider_and_sees_what_they_may(browse, home, ur
             button = tab.get_by_role("dialog").get_by_role("button", name="Start", exact=True)
             expect(button).to_be_enabled() if may else expect(button).to_be_disabled()
             tab.keyboard.press("Escape")
-        for part in ("", "/pools", "/connections", "/variables", "/intake", "/access"):
+        for part in ("", "/pools", "/connections", "/variables", "/access"):
             tab.move(f"/ui/system{part}")
             expect(tab.locator("main")).to_contain_text(
                 "about the whole system, not about some DAGs"
             )
+        tab.move("/ui/system/intake")
+        expect(tab.get_by_role("region", name="Webhooks")).to_contain_text("that you may see")
+        expect(tab.get_by_role("region", name="Subscriptions")).to_contain_text("needs the role")
+        tab.move("/ui/system/access")
         tab.get_by_role("link", name="Go to the alerts").click()
         expect(tab.get_by_text("No alert is open.")).to_be_visible()
         tab.move("/ui/datasets/s3%3A%2F%2Fshop%2Forders?tab=graph")

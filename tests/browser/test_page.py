@@ -1,7 +1,9 @@
 """The page, clicked through as a person does: on a real daemon, in a real browser."""
 
 import re
+import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -322,6 +324,100 @@ def test_an_address_restores_its_view(tab, api):
         "aria-pressed", "true"
     )
     expect(table.get_by_role("row")).not_to_have_count(1)
+
+
+CHOSEN = {
+    "DAG": "load",
+    "Task": "read",
+    "Partition": "2026-05-01",
+    "Dataset": "s3://shop/orders",
+    "Tag": "shop",
+    "Owner": "ann",
+    "By": "local",
+}
+"""What is typed into the fields of these names; into others a letter that is in many names."""
+
+CHOOSE = """chosen => {
+  const nameOf = each => each.labels[0]?.innerText.split('\\n')[0].trim() ?? '';
+  const type = (each, text) => {
+    const set = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(each), 'value').set;
+    set.call(each, text);
+    for (const kind of ['input', 'change']) each.dispatchEvent(new Event(kind, { bubbles: true }));
+  };
+  const places = document.querySelectorAll('main :is(.filters:not(form), .tools)');
+  for (const place of places) {
+    for (const field of place.querySelectorAll('input:not([type=checkbox])')) {
+      type(field, field.type === 'number' ? '3' : chosen[nameOf(field)] ?? 'o');
+    }
+    for (const field of place.querySelectorAll('select')) {
+      type(field, field.options[field.options.length - 1].value);
+    }
+  }
+}"""
+STATE = """() => {
+  const all = (what, read) => [...document.querySelectorAll(`main ${what}`)].map(read);
+  const text = each => each.innerText.trim().replace(/\\d+/g, '#');
+  return {
+    heading: document.querySelector('h1').innerText,
+    tabs: all('.tabs a[aria-current]', text),
+    pressed: all('button[aria-pressed=true]', text),
+    fields: all('input:not([type=checkbox]), select, textarea', each => each.value),
+    boxes: all('input[type=checkbox]:checked', each => each.ariaLabel ?? text(each.labels[0])),
+    selected: all('.bulk > span:first-child', each => each.innerText),
+    shown: all('.lanes .tools .faint', text),
+  };
+}"""
+
+
+def until_equal(read, expected, about, seconds=30):
+    """Read until it is what is expected."""
+    end = time.monotonic() + seconds
+    while (found := read()) != expected:
+        assert time.monotonic() < end, (about, found, expected)
+        time.sleep(0.05)
+
+
+def choose(tab):
+    """Change whatever of a view can be changed without changing anything else."""
+    box = tab.locator("main tbody td.box input")
+    if box.count():
+        box.first.check()
+    tab.evaluate(CHOOSE, CHOSEN)
+    chips = tab.locator("main :is(.filters, .chips, .tools) button[aria-pressed=false]")
+    if chips.count():
+        chips.last.click()
+    fold = tab.get_by_label("Fold idle time")
+    if fold.count():
+        fold.uncheck()
+        tab.get_by_role("button", name="Zoom in").click()
+    tab.settle()
+
+
+def test_every_view_is_restored_by_its_address(tab, browse, known):
+    """Every address of the router, with all that one can choose there, in another browser."""
+    source = (Path(__file__).parents[2] / "web" / "src" / "shell.tsx").read_text()
+    patterns = re.findall(r"^  \[/(\^.*\$)/, \(", source, re.MULTILINE)
+    paths = {
+        **views(known),
+        "trace": f"/ui/events/{known['event']}?tab=trace",
+        "timeline": f"/ui/runs/{known['adding']}?tab=timeline",
+    }
+    places = [
+        each.partition("?")[0].removeprefix("/ui").rstrip("/") or "/" for each in paths.values()
+    ]
+    for pattern in patterns:
+        assert any(re.fullmatch(pattern.replace("\\/", "/"), each) for each in places), pattern
+    assert len(patterns) > 20
+    other = browse()
+    tab.open("/ui/account")
+    other.open("/ui/account")
+    for name, path in paths.items():
+        tab.move(path)
+        choose(tab)
+        address = tab.page.url.removeprefix(tab.url)
+        other.open(address)
+        expected = tab.evaluate(STATE)
+        until_equal(partial(other.evaluate, STATE), expected, (name, address))
 
 
 def test_with_colours_of_the_system_alone_it_says_the_same(tab, known):

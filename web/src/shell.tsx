@@ -5,7 +5,7 @@ import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { call } from "./core/api";
 import { lazy } from "./core/lazy";
 import { bind, bound, lettersOn, listenToKeys, switchLetters } from "./core/keys";
-import { me, trouble } from "./core/me";
+import { followsLink, me, trouble } from "./core/me";
 import { address, navigate, to } from "./core/router";
 import { relative, now } from "./core/time";
 import { lostSince } from "./live/live";
@@ -112,7 +112,7 @@ export function App() {
     );
   }, []);
   useFocusOnMove();
-  if (signedIn === undefined) {
+  if (signedIn === undefined && (trouble.value || followsLink())) {
     return (
       <main>
         <p class="loading" role="status">
@@ -133,7 +133,8 @@ export function App() {
         </div>
       )}
       <main id="main" tabIndex={-1}>
-        {signedIn ? <Shown key={address.value.path} /> : <SignIn />}
+        {/* While it is asked who this is, the view is loaded already: it shows only what the server lets out. */}
+        {signedIn === null ? <SignIn /> : <Shown key={address.value.path} />}
       </main>
       <Outcome />
       {opened.value === "palette" && <Palette close={() => (opened.value = null)} />}

@@ -60,7 +60,7 @@ _SHOWN = (
     *("GET check-results", "GET held-events", "GET backfills", "GET dead-letters"),
     *("GET dead-letters/summary", "GET dead-letters/{number}", "GET approvals"),
     *("GET approvals/{approval}", "GET stream", "GET info", "GET openapi.json", "GET summary"),
-    *("GET graph", "GET alerts", "GET alerts/{number}"),
+    *("GET graph", "GET alerts", "GET alerts/{number}", "GET hooks"),
 )
 _CHECKED = (
     *("POST datasets/events", "POST cloudevents", "POST datasets/replay", "POST runs/bulk"),

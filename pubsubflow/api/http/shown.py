@@ -30,6 +30,7 @@ from pubsubflow.model.api import (
     state,
     triggers,
     versions,
+    webhooks,
 )
 from pubsubflow.model.api.history import causality, timeline
 from pubsubflow.model.api.overviews import graph as graphs
@@ -300,6 +301,11 @@ def _trigger(value: Any, rights: Rights) -> Any:
     return _by_dag(value, rights)
 
 
+def _webhook(value: Any, rights: Rights) -> Any:
+    """Show a webhook of a dataset that one sees; its file may hold DAGs of others."""
+    return replace(value, file="") if rights.sees_dataset(value.dataset) else None
+
+
 def _why_not(value: Any, rights: Rights) -> Any:
     return replace(value, last_run=value.last_run and _run(value.last_run, rights))
 
@@ -328,6 +334,7 @@ RULES: Mapping[type, _Rule] = {
     explain.DeadLetterSummary: _groups,
     checks.HeldEventView: _held_event,
     triggers.TriggerView: _trigger,
+    webhooks.WebhookView: _webhook,
     server.Info: _info,
     causality.CausalTrace: _trace,
     overviews.Summary: _summary,

@@ -68,10 +68,12 @@ class TasksQuery(Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         state: Only tasks in one of these states, `none` for those not started; may be repeated.
+        task: Only the instances of this task.
         map_index: Only the instances with this index of mapped tasks and groups.
     """
 
     state: Annotated[list[_ShownState], Meta(max_length=50)] = []
+    task: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
     map_index: Count | None = None
     limit: Limit = 1000
     after: Cursor | None = None
@@ -128,13 +130,12 @@ class TaskRoutes:
         name = f"tasks {key}"
         position = read_cursor(name, params.after, _Position)
         node, index = (-1, NOT_MAPPED) if position is None else map(int, position.split())
-        page = await self._read_models.tasks.page(key, limit=params.limit, after=(node, index))
-        items = page.items
-        if params.state:
-            items = [task for task in items if task.state in params.state]
+        page = await self._read_models.tasks.page(
+            key, limit=params.limit, after=(node, index), states=params.state, task=params.task
+        )
         if params.map_index is not None:
-            items = [task for task in items if task.map_index == params.map_index]
-        page = Page(items, page.next)
+            items = [task for task in page.items if task.map_index == params.map_index]
+            page = Page(items, page.next)
         return json_with_etag(request, with_cursor(name, page))
 
     async def show(self, request: web.Request) -> web.Response:

@@ -16,6 +16,7 @@ from pubsubflow.api.http.problems import FORWARDED, BadRequest, check_host, chec
 from pubsubflow.api.http.requests import PageQuery, parse_query
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, MediaBody, Route
+from pubsubflow.api.http.shown import shown_items
 from pubsubflow.api.webhook_cache import WebhookCache, WebhookState
 from pubsubflow.errors import DefinitionError, InvalidInput, StoreUnavailable
 from pubsubflow.model.api.resources import Page
@@ -153,7 +154,8 @@ class WebhookRoutes:
         """List webhooks by name, with the number of requests by outcome."""
         params = parse_query(request, PageQuery)
         after = read_cursor(_LIST, params.after, str) or ""
-        found = [view for view in self._webhooks.views() if view.name > after]
+        # Before the page is cut: its cursor names the last one.
+        found = [view for view in shown_items(self._webhooks.views()) if view.name > after]
         return json_with_etag(request, page_by_name(_LIST, found, params.limit))
 
     def event_of_letter(self, payload: bytes, key: str) -> RecordEvents | None:

@@ -1,6 +1,7 @@
 """Task instances and their output, read for the API."""
 
 import re
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
@@ -32,7 +33,7 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.objects.output import LogChunk, OutputPosition, ReadOutput
 from pubsubflow.store.objects.results import ReadResults, encode_json
 from pubsubflow.store.read.runs.runs import FoundRun, find_run
-from pubsubflow.store.read.runs.task_pages import TaskPosition, find_tasks
+from pubsubflow.store.read.runs.task_pages import TaskPosition, find_tasks, find_tasks_of_run
 from pubsubflow.store.read.task_endings import TaskEnding, read_ending
 from pubsubflow.store.read.task_waits import read_wait_reasons
 from pubsubflow.store.specs import SpecReader
@@ -136,7 +137,13 @@ class ReadTasks:
             raise NotFound("task", task) from None
 
     async def page(
-        self, run_id: UUID, *, limit: int, after: tuple[int, int] = (-1, NOT_MAPPED)
+        self,
+        run_id: UUID,
+        *,
+        limit: int,
+        after: tuple[int, int] = (-1, NOT_MAPPED),
+        states: Collection[str] = (),
+        task: str | None = None,
     ) -> Page[TaskView]:
         """Return the task instances of a run in topological order, with tasks not started yet.
 
@@ -144,6 +151,8 @@ class ReadTasks:
             run_id: The run.
             limit: Number of instances at most.
             after: Node and map index of the last instance of the page before.
+            states: Only those in one of these states; all if empty.
+            task: Only those of this task, if the run's version has it.
 
         Raises:
             NotFound: The run does not exist.
@@ -151,13 +160,12 @@ class ReadTasks:
         async with self._database.connection() as connection:
             run = await find_run(connection, run_id)
             specs = await self._specs.load(connection, [run.version])
-            rows = await connection.fetch(SQL["page_run_tasks"], run.number, *after, limit)
             spec = specs[run.version]
+            rows, waiting = await find_tasks_of_run(
+                connection, run.number, spec, after, limit=limit, states=states, task=task
+            )
             reasons = await read_wait_reasons(connection, run.number, spec, rows)
         full = len(rows) == limit
-        last = rows[-1]["node"] if full else len(spec.tasks) - 1
-        started = {row["node"] for row in rows}
-        waiting = set(range(after[0] + 1, last + 1)) - started
         keys = [(row["node"], row["map_index"]) for row in rows]
         found = [
             (key, _task(run, spec, row, reasons.get(key)))

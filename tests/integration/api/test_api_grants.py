@@ -14,10 +14,12 @@ import pytest
 from pubsubflow.api.auth.scopes import SCOPES
 from pubsubflow.api.http.routing import Access
 from pubsubflow.model.auth import Grant, Role
+from pubsubflow.model.webhooks import Unverified, WebhookSpec
 from pubsubflow.model.wire.messages import EmittedEvent
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.auth import TokenStore
 from support.api import ApiHarness
-from support.specs import check, dag, task
+from support.specs import check, dag, loaded, task
 from support.stream_reader import Reader
 
 pytestmark = pytest.mark.anyio
@@ -194,6 +196,27 @@ async def test_what_is_named_in_a_query_is_not_there_and_neighbours_show_their_o
     for path, count in (("runs", 1), ("dags", 1), ("datasets", 2), ("datasets/events", 2)):
         status, text = await shared.limited("GET", f"/api/v1/{path}?limit={count}")
         assert len(msgspec.json.decode(text)["items"]) == count, path
+
+
+async def test_webhooks_are_shown_to_those_who_see_their_dataset(shared):
+    hooks = [
+        WebhookSpec(name, dataset, Unverified())
+        for name, dataset in (("a_own", OWN), ("b_shared", SHARED), ("zz_hook", HIDDEN))
+    ]
+    await shared.catalog.save([loaded(file="zz_hooks.py", hooks=hooks)])
+    shared.bus.publish(Subjects.DAGS_CHANGED, b"")
+    path = "/api/v1/hooks"
+    await shared.get_until(path, lambda found: len(found["items"]) == len(hooks))
+    status, text = await shared.limited("GET", path)
+    found = msgspec.json.decode(text)["items"]
+    own = [("a_own", OWN), ("b_shared", SHARED)]
+    assert [(each["name"], each["dataset"]) for each in found] == own
+    assert (status, "zz" in text) == (200, False)
+    # Also by pages: their cursor names no other.
+    page = msgspec.json.decode((await shared.limited("GET", f"{path}?limit=1"))[1])
+    rest = msgspec.json.decode((await shared.limited("GET", f"{path}?after={page['next']}"))[1])
+    assert [each["name"] for each in page["items"] + rest["items"]] == ["a_own", "b_shared"]
+    assert rest["next"] is None
 
 
 async def test_actions_reach_the_own_dags_alone(shared):

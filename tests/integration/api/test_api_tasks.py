@@ -112,6 +112,25 @@ async def test_tasks_show_also_before_they_start(harness):
         paged += page["items"]
         after = page["next"] and f"&after={page['next']}"
     assert paged == tasks
+    # By state and by task, in pages that are full: what does not fit is not read.
+    for query, count in (
+        ("state=queued", 3),
+        ("state=none", 1),
+        ("state=success&state=none", 2),
+        ("task=each", 3),
+        ("task=each&state=none", 0),
+        ("task=sum.up&state=none", 1),
+        ("task=nobody", 0),
+    ):
+        fitting, after = [], ""
+        while after is not None:
+            page = await harness.get(f"{path}?limit=2&{query}{after}")
+            assert not page["next"] or len(page["items"]) == 2, query
+            fitting += page["items"]
+            after = page["next"] and f"&after={page['next']}"
+        kept = [each for each in tasks if f"state={each['state']}" in query or "state" not in query]
+        kept = [each for each in kept if f"task={each['task_id']}" in query or "task" not in query]
+        assert (fitting, len(fitting)) == (kept, count), query
     run = await harness.get(f"/api/v1/runs/{run_id}")
     assert run["tasks"] == {"success": 1, "queued": 3, "none": 1}
 

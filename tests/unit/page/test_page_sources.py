@@ -1,5 +1,6 @@
 """What the page is built from: a lock without addresses, known licences, and nothing forbidden."""
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_what_is_built_is_small_and_whole():
     assert {"index.html", "icon.svg", "THIRD_PARTY.txt", "digest.txt"} <= names
     page = (STATIC / "index.html").read_text()
     linked = re.findall(r'(?:src|href)="/ui/([^"]+)"', page)
-    assert len(linked) == 3
+    assert len(linked) >= 3
     assert all((STATIC / each).is_file() for each in linked)
     notices = (STATIC / "THIRD_PARTY.txt").read_text()
     assert re.findall(r"^(\S+) \d+\.\d+\.\d+ \(MIT\)$", notices, re.MULTILINE) == [
@@ -87,3 +88,40 @@ def test_what_is_built_is_small_and_whole():
         "@preact/signals-core",
         "preact",
     ]
+
+
+IMPORT = re.compile(r"""(import\(|from|import)\s*["']\./([\w.-]+\.js)["']""")
+FIRST_VIEW, ALL = 120_000, 350_000
+
+
+def needed(name, sizes):
+    """Return what a script and those that it imports at once come to under gzip, by name."""
+    found, left = {}, [name]
+    while left:
+        name = left.pop()
+        if name in found:
+            continue
+        found[name] = sizes[name]
+        text = (STATIC / "assets" / name).read_text()
+        left += [each for kind, each in IMPORT.findall(text) if kind != "import("]
+    return found
+
+
+@pytest.mark.skipif(not (STATIC / "digest.txt").is_file(), reason="the page is not built")
+def test_a_first_view_is_small_and_so_is_all_of_them():
+    """Whichever view it is: the entry, its own code, the worker; as browsers get it."""
+    scripts = (STATIC / "assets").glob("*.js")
+    sizes = {path.name: len(gzip.compress(path.read_bytes(), 9)) for path in scripts}
+    assert sum(sizes.values()) <= ALL
+    (main,) = [name for name in sizes if name.startswith("main-")]
+    (worker,) = [name for name in sizes if name.startswith("stream.worker-")]
+    always = {**needed(main, sizes), **needed(worker, sizes)}
+    text = "".join((STATIC / "assets" / name).read_text() for name in always)
+    views = {each for kind, each in IMPORT.findall(text) if kind == "import("}
+    assert len(views) > 8
+    for view in views:
+        assert sum({**always, **needed(view, sizes)}.values()) <= FIRST_VIEW, view
+    # What the entry imports is asked for together with it, not when it has been read.
+    page = (STATIC / "index.html").read_text()
+    early = set(re.findall(r'rel="modulepreload" href="/ui/assets/([^"]+)"', page))
+    assert early == needed(main, sizes).keys() - {main}

@@ -3,9 +3,20 @@ import type { ComponentType } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Problem } from "../ui/parts";
 
-export function lazy<P extends object>(load: () => Promise<ComponentType<P>>): ComponentType<P> {
+export function lazy<P extends object>(from: () => Promise<ComponentType<P>>): ComponentType<P> {
   let loaded: ComponentType<P> | undefined;
+  let loading: Promise<ComponentType<P>> | undefined;
+  const load = () => {
+    // What could not be loaded is tried again when it is opened again.
+    loading ??= from().catch((fault: unknown) => {
+      loading = undefined;
+      throw fault;
+    });
+    return loading;
+  };
   return function Lazy(props: P) {
+    // At once, not after the next frame: what it shows is asked for by its own code.
+    if (!loaded) load().catch(() => {});
     const [, again] = useState(0);
     const [error, setError] = useState<unknown>();
     useEffect(() => {

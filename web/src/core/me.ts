@@ -22,6 +22,13 @@ export async function loadMe(): Promise<void> {
 
 const CODE = "#sign-in=";
 
+/** Whether the address is a link that signs in: nothing is asked for before it has done so. */
+export function followsLink(): boolean {
+  return following.value;
+}
+
+const following = signal(location.hash.startsWith(CODE));
+
 /** Sign in by the link that was followed, if one was; its code leaves the address at once. */
 export async function followSignInLink(): Promise<void> {
   if (!location.hash.startsWith(CODE)) return;
@@ -31,6 +38,8 @@ export async function followSignInLink(): Promise<void> {
     me.value = await call("POST /api/v1/session", { body: { code } });
   } catch (error) {
     trouble.value = (error as Error).message;
+  } finally {
+    following.value = false;
   }
 }
 
@@ -70,7 +79,8 @@ export function lacking(role: "viewer" | "operator" | "admin", about: About = {}
   if (own && RANK[own] >= RANK[role]) return undefined;
   const grants = me.value?.grants ?? [];
   // Of which datasets is the server's to say: its answer names the place.
-  if (about.dataset && grants.some((each) => /^(operator|admin):dataset=/.test(each))) return undefined;
+  const enough = new RegExp(`^(${["viewer", "operator", "admin"].slice(RANK[role] - 1).join("|")}):dataset=`);
+  if (about.dataset && grants.some((each) => enough.test(each))) return undefined;
   const { dag } = about;
   if (dag === undefined || grants.length === 0) {
     if (!grants.length) return `This needs the role ${role}; yours is ${own ?? "none"}.`;

@@ -1,10 +1,13 @@
 /** What a view has loaded: kept while it is loaded again, and loaded again when it has changed. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { type Change, type Filter, loadedAt, onChanges } from "../live/live";
 import { isKnown } from "../live/place";
 import { ApiError, placeOf } from "./api";
+import { address, setQuery } from "./router";
 
-const LEAST_MS = 250; // between two loads of the same
+const LEAST_MS = 100; // between two loads of the same; more where they take long
+const MOST_WAIT_MS = 1000;
+const SHARE = 4; // of the time at most a fourth is spent with loading the same again
 
 export interface Resource<T> {
   value: T | undefined;
@@ -37,10 +40,12 @@ export function useResource<T>(
   latest.current = { load, options };
   const reload = useRef(() => {});
 
-  useEffect(() => {
+  // Not after the next frame, as an effect: that would be the later the slower the machine is.
+  useLayoutEffect(() => {
     let timer: ReturnType<typeof setTimeout> | undefined;
     let control: AbortController | undefined;
-    let startedAt = -LEAST_MS;
+    let startedAt = -MOST_WAIT_MS;
+    let pause = LEAST_MS;
     let place: string | undefined; // up to which what is shown is true
     let wanted: string | undefined; // the last change for which it is loaded again
     let must = true; // whatever is known already
@@ -55,6 +60,7 @@ export function useResource<T>(
       try {
         const value = await latest.current.load(mine.signal);
         if (mine.signal.aborted) return;
+        pause = Math.min(MOST_WAIT_MS, Math.max(LEAST_MS, SHARE * (performance.now() - startedAt)));
         place = placeOf(mine.signal);
         if (filter) loadedAt(place);
         setState({ key, value, loading: false });
@@ -72,7 +78,7 @@ export function useResource<T>(
     const again = (id?: string) => {
       if (id) wanted = id;
       else must = true;
-      timer ??= setTimeout(start, Math.max(0, startedAt + (latest.current.options.least ?? LEAST_MS) - performance.now()));
+      timer ??= setTimeout(start, Math.max(0, startedAt + Math.max(latest.current.options.least ?? 0, pause) - performance.now()));
     };
     reload.current = () => again();
     setState((before) => (before.key === key ? { ...before, loading: true } : { key, loading: true }));
@@ -121,14 +127,24 @@ export interface Wanted {
 const PAGE = 50;
 const MOST = 1000; // of one request
 
-/** Load a list; more of it is a longer list, so that a change costs one request a thousand rows. */
+/** How much of a list an address says that there is to be shown. */
+const LONG = "pages";
+
+/** Load a list; more of it is a longer list, so that a change costs one request a thousand rows.
+ *
+ *  The address has how long it is, if it is the `main` list of its view.
+ */
 export function usePages<T>(
   key: string,
   load: (wanted: Wanted, signal: AbortSignal) => Promise<Part<T>>,
-  options: Options = {},
+  options: Options & { main?: boolean } = {},
 ): PagedResource<T> {
-  const [wanted, setWanted] = useState({ key, pages: 1 });
+  const { main } = options;
+  const [wanted, setWanted] = useState({ key, pages: (main && Number(address.peek().query.get(LONG))) || 1 });
   const pages = wanted.key === key ? wanted.pages : 1;
+  useLayoutEffect(() => {
+    if (main && pages === 1 && address.peek().query.has(LONG)) setQuery({ [LONG]: undefined });
+  }, [key]);
   const shown = useRef<{ key: string; items: T[]; next: string | null | undefined } | undefined>(undefined);
   const found = useResource(
     `${key} ${pages}`,
@@ -153,7 +169,12 @@ export function usePages<T>(
   return {
     ...found,
     value: value?.items,
-    more: value?.next ? () => setWanted({ key, pages: pages * 2 }) : undefined,
+    more: value?.next
+      ? () => {
+          setWanted({ key, pages: pages * 2 });
+          if (main) setQuery({ [LONG]: String(pages * 2) });
+        }
+      : undefined,
   };
 }
 

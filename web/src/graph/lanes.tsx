@@ -1,5 +1,6 @@
 /** Lanes on a time axis with folded idle time: bars that are links, a ruler, zoom, and keys. */
 import { useEffect, useRef, useState } from "preact/hooks";
+import { address, setQuery } from "../core/router";
 import { duration } from "../core/time";
 import { type Axis, axisOf, marks, moment } from "./fold";
 
@@ -35,8 +36,11 @@ export { moment };
 export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: number | undefined }) {
   const frame = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(900);
-  const [folded, setFolded] = useState(true);
-  const [view, setView] = useState({ from: 0, to: 1 });
+  const { query } = address.value;
+  const folded = query.get("fold") !== "no";
+  const view = shownOf(query.get("shown"));
+  const setView = ({ from, to }: { from: number; to: number }) =>
+    setQuery({ shown: from <= 0 && to >= 1 ? undefined : `${from.toPrecision(9)} ${to.toPrecision(9)}` });
   useEffect(() => {
     const watch = new ResizeObserver(([entry]) => setWidth(Math.max(160, entry!.contentRect.width - NAME - 12)));
     watch.observe(frame.current!);
@@ -84,8 +88,8 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
           All
         </button>
         <label>
-          <input type="checkbox" checked={folded} onChange={(event) => setFolded(event.currentTarget.checked)} /> Fold idle
-          time
+          <input type="checkbox" checked={folded} onChange={(event) => setQuery({ fold: event.currentTarget.checked ? undefined : "no" })} /> Fold
+          idle time
         </label>
         <span class="faint">{duration(whole)} shown</span>
       </div>
@@ -119,6 +123,12 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
       </div>
     </div>
   );
+}
+
+/** Return which part of the axis an address says: from and to, each of 0 to 1; all of it if it says none. */
+function shownOf(text: string | null): { from: number; to: number } {
+  const [from, to] = (text ?? "").split(" ").map(Number);
+  return from! >= 0 && to! <= 1 && from! < to! ? { from: from!, to: to! } : { from: 0, to: 1 };
 }
 
 /** A bar: as wide as it took, and as wide as a finger needs. */

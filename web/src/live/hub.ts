@@ -29,6 +29,7 @@ export class Hub {
   private calm: ReturnType<typeof setTimeout> | undefined;
   private batch = new Map<string, Change>();
   private flushing = false;
+  private flushedAt = 0;
 
   /** Set what a tab wants; null for nothing.
    *
@@ -109,15 +110,18 @@ export class Hub {
   private flushLater(): void {
     if (this.flushing) return;
     this.flushing = true;
+    // After a calm the first change goes on with what came with it; those that follow are gathered.
+    const wait = Math.max(0, this.flushedAt + BATCH_MS - Date.now());
     setTimeout(() => {
       this.flushing = false;
+      this.flushedAt = Date.now();
       const changes = [...this.batch.values()];
       this.batch = new Map();
       for (const { filter, send } of this.tabs.values()) {
         const own = filter ? changes.filter((change) => passes(filter, change)) : [];
         if (own.length) send({ changes: own });
       }
-    }, BATCH_MS);
+    }, wait);
   }
 
   private setLost(since: number | null): void {

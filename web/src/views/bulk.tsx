@@ -3,7 +3,7 @@ import type { BulkRunView, BulkTasks, BulkTasksView, BulkView } from "#routes";
 import { useState } from "preact/hooks";
 import { call } from "../core/api";
 import { useResource } from "../core/resource";
-import { to } from "../core/router";
+import { address, setQuery, to } from "../core/router";
 import { Check } from "../ui/check";
 import { ActionButton, ActionDialog, command, quoted } from "../ui/dialog";
 import { Problem, State } from "../ui/parts";
@@ -53,12 +53,12 @@ export function BulkBar(props: BulkProps) {
   const { selection, kind, filter } = props;
   const count = selection.chosen.size;
   const filtered = Object.values(filter).some((each) => (Array.isArray(each) ? each.length : each));
-  const [all, setAll] = useState(false);
+  const all = address.value.query.has("all");
   const whole = all && filtered;
   return (
     <div class="bulk" role="group" aria-label={`Actions on many ${kind}`}>
       <span>{whole ? `All that the filter takes` : `${count} selected`}</span>
-      <Check label="All that the filter takes" value={whole} set={setAll} disabled={!filtered} />
+      <Check label="All that the filter takes" value={whole} set={(on) => setQuery({ all: on ? "yes" : undefined })} disabled={!filtered} />
       {count > 0 && (
         <button type="button" class="quiet" onClick={() => selection.set([])}>
           Select none

@@ -45,8 +45,9 @@ export function Dag({ id }: { id: string }) {
     return bind(...keys);
   }, [id]);
   return (
-    <Loaded of={dag} what="the DAG">
-      {(found) => (
+    <>
+      <Loaded of={dag} what="the DAG">
+        {(found) => (
         <>
           <Heading title={found.dag_id}>
             {found.paused && <State name="paused" />}
@@ -70,15 +71,17 @@ export function Dag({ id }: { id: string }) {
             tabs={TABS.map((each) => ({ id: each, name: NAMES[each]!, href: `${to("dags", id)}?tab=${each}` }))}
           />
           {tab === "why" && <Why dag={found} />}
-          {tab === "grid" && <RunsGrid dag={id} />}
-          {tab === "runs" && <RunList dag={id} />}
           {tab === "graph" && <DagGraph dag={found} />}
-          {tab === "schedule" && <Schedule dag={id} />}
           {tab === "versions" && <Versions dag={found} done={dag.reload} />}
           {tab === "settings" && <Settings dag={found} />}
         </>
-      )}
-    </Loaded>
+        )}
+      </Loaded>
+      {/* These need no more than its id, so they load beside it. */}
+      {(dag.value || !dag.error) && tab === "grid" && <RunsGrid dag={id} />}
+      {(dag.value || !dag.error) && tab === "runs" && <RunList dag={id} />}
+      {(dag.value || !dag.error) && tab === "schedule" && <Schedule dag={id} />}
+    </>
   );
 }
 

@@ -98,7 +98,7 @@ export function Dags() {
       setBroken(page.import_errors ?? []);
       return page;
     },
-    { filter: { kinds: ["run", "dag", "import"] }, least: 1000 },
+    { main: true, filter: { kinds: ["run", "dag", "import"] }, least: 1000 },
   );
   return (
     <>

@@ -72,7 +72,7 @@ export function Datasets() {
   const found = usePages(
     `datasets ${JSON.stringify(asked)}`,
     (wanted, signal) => call("GET /api/v1/datasets", { query: { ...asked, ...wanted } as never }, signal),
-    { filter: { kinds: ["dataset"] }, least: 1000 },
+    { main: true, filter: { kinds: ["dataset"] }, least: 1000 },
   );
   return (
     <>

@@ -55,7 +55,7 @@ export function Events() {
         items: readonly EventView[];
         next?: string | null;
       }>,
-    { filter: { kinds: ["dataset"] }, when: (change) => !dataset || change.dataset === dataset },
+    { main: true, filter: { kinds: ["dataset"] }, when: (change) => !dataset || change.dataset === dataset },
   );
   return (
     <>

@@ -37,7 +37,7 @@ export function Letters() {
   const letters = usePages(
     `letters ${JSON.stringify(asked)}`,
     (wanted, signal) => call("GET /api/v1/dead-letters", { query: { ...asked, ...wanted } }, signal),
-    { every: POLL_MS },
+    { main: true, every: POLL_MS },
   );
   const reload = () => {
     summary.reload();

@@ -1,6 +1,5 @@
 /** What happens now: first what has failed or is stuck, then what runs, waits and lags. */
 import type { FailureView, LongRunView, Readiness, StuckTaskView, Summary } from "#routes";
-import { useState } from "preact/hooks";
 import { ApiError, call } from "../core/api";
 import { useResource } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
@@ -197,7 +196,7 @@ const STUCK: readonly Column<StuckTaskView>[] = [
 ];
 
 function NeedsYou({ of, done }: { of: Summary; done: () => void }) {
-  const [all, setAll] = useState(false);
+  const all = address.value.query.has("mended");
   const open = of.failures.filter((run) => !run.succeeded_since);
   const mended = of.failures.length - open.length;
   const rows = all ? of.failures : open;
@@ -212,7 +211,7 @@ function NeedsYou({ of, done }: { of: Summary; done: () => void }) {
         </p>
       )}
       {mended > 0 && (
-        <button type="button" aria-pressed={all} onClick={() => setAll(!all)}>
+        <button type="button" aria-pressed={all} onClick={() => setQuery({ mended: all ? undefined : "yes" })}>
           {all ? "Hide" : "Show"} {mended} that {mended === 1 ? "has" : "have"} succeeded since
         </button>
       )}

@@ -3,10 +3,11 @@ import { useLayoutEffect, useState } from "preact/hooks";
 import { call, urlOf } from "../core/api";
 import { bind } from "../core/keys";
 import { useResource, usePages } from "../core/resource";
-import { address, to } from "../core/router";
+import { address, setQuery, to } from "../core/router";
 import { Graph, type GraphNode } from "../graph/graph";
 import { Check } from "../ui/check";
 import { ActionButton, ActionDialog, command, quoted } from "../ui/dialog";
+import { Typed } from "../ui/fields";
 import { StateChips } from "../ui/state-chips";
 import {
   Ago,
@@ -39,6 +40,7 @@ export function Run({ id }: { id: string }) {
   const shown = address.value.query.get("tab");
   const tab = TABS.includes(shown ?? "") ? shown! : "tasks";
   return (
+    <>
     <Loaded of={run} what="the run">
       {(found) => (
         <>
@@ -80,14 +82,16 @@ export function Run({ id }: { id: string }) {
             ]}
           />
           {tab === "tasks" && <Tasks run={found} />}
-          {tab === "trace" && <LazyTrace of={{ kind: "run", id }} />}
-          {tab === "timeline" && <LazyTimeline id={id} />}
           {tab === "graph" && <RunGraph run={found} />}
           {tab === "why" && <Why id={id} />}
           {tab === "params" && <Params run={found} />}
         </>
       )}
     </Loaded>
+    {/* These need no more than its id, so they load beside it. */}
+    {(run.value || !run.error) && tab === "trace" && <LazyTrace of={{ kind: "run", id }} />}
+    {(run.value || !run.error) && tab === "timeline" && <LazyTimeline id={id} />}
+    </>
   );
 }
 
@@ -122,24 +126,31 @@ const COLUMNS: readonly Column<TaskView>[] = [
 
 function Tasks({ run }: { run: RunDetail }) {
   const states = address.value.query.getAll("state");
+  const task = address.value.query.get("task") ?? undefined;
   const tasks = usePages(
-    `tasks ${run.run_id} ${states}`,
+    `tasks ${run.run_id} ${states} ${task}`,
     (wanted, signal) =>
       call(
         "GET /api/v1/runs/{run_id}/tasks",
-        { path: { run_id: run.run_id }, query: { state: states, ...wanted, ...(states.length && { limit: 1000 }) } as never },
+        { path: { run_id: run.run_id }, query: { state: states, task, ...wanted } as never },
         signal,
       ),
-    { filter: { kinds: ["run", "task"], runs: [run.run_id] } },
+    { main: true, filter: { kinds: ["run", "task"], runs: [run.run_id] } },
   );
   return (
     <>
-      <StateChips of={Object.entries(run.tasks)} chosen={states} />
+      <div class="filters" role="group" aria-label="Filters">
+        <StateChips of={Object.entries(run.tasks)} chosen={states} />
+        {(task || Object.keys(run.tasks).length > 0) && (
+          <Typed label="Task" value={task} set={(text) => setQuery({ task: text })} />
+        )}
+      </div>
       <Loaded of={tasks} what="tasks">
         {(found) => {
           // What has failed is what people look for; the rest stays in the order of the graph.
           const failed = found.filter((task) => task.state === "failed");
           const rows = [...failed, ...found.filter((task) => task.state !== "failed")];
+          if (!rows.length) return <Empty>No task fits these filters.</Empty>;
           return <Table label="Tasks" rows={rows} columns={COLUMNS} id={(task) => task.id} more={tasks.more} />;
         }}
       </Loaded>

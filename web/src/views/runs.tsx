@@ -60,7 +60,7 @@ export function RunList({ dag }: { dag?: string }) {
   const runs = usePages(
     `runs ${JSON.stringify(asked)}`,
     (wanted, signal) => call("GET /api/v1/runs", { query: { ...asked, ...wanted } as never }, signal),
-    { filter: asked.dag ? { kinds: ["run"], dags: [asked.dag] } : { kinds: ["run"] } },
+    { main: true, filter: asked.dag ? { kinds: ["run"], dags: [asked.dag] } : { kinds: ["run"] } },
   );
   const selection = useSelection();
   const columns = dag ? COLUMNS.filter((column) => column.name !== "DAG") : COLUMNS;

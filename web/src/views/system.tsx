@@ -27,8 +27,8 @@ const PARTS: Record<string, { name: string; show: () => ComponentChild }> = {
 
 export function System({ part = "overview" }: { part?: string }) {
   const shown = PARTS[part] ?? PARTS.overview!;
-  // Alerts are of DAGs and datasets; hosts, pools and secrets are of nobody's alone.
-  const reason = part === "alerts" ? undefined : lacking("viewer");
+  // Alerts are of DAGs and datasets, webhooks of datasets; hosts, pools and secrets are of nobody's alone.
+  const reason = part === "alerts" ? undefined : lacking("viewer", { dataset: part === "intake" });
   return (
     <>
       <Heading title={part === "overview" ? "System" : `System: ${shown.name}`} />
@@ -323,7 +323,8 @@ const HOOKS: readonly Column<WebhookView>[] = [
       <>
         <code>{hook.path}</code>
         <div class="faint">
-          {hook.verifier}, {hook.file}
+          {hook.verifier}
+          {hook.file && `, ${hook.file}`}
         </div>
         {(hook.trouble || hook.last_refusal) && (
           <div class={hook.trouble ? "state s-failed" : "faint"}>
@@ -354,7 +355,9 @@ function InAndOut() {
             found.length ? (
               <Table label="Webhooks" rows={found} columns={HOOKS} id={(hook) => hook.name} more={hooks.more} />
             ) : (
-              <p class="faint">No DAG file declares one.</p>
+              <p class="faint">
+                {lacking("viewer") ? "No webhook is of a dataset that you may see." : "No DAG file declares one."}
+              </p>
             )
           }
         </Loaded>

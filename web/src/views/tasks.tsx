@@ -53,7 +53,7 @@ export function Tasks() {
   const tasks = usePages(
     `tasks of runs ${JSON.stringify(filter)}`,
     (wanted, signal) => call("GET /api/v1/tasks", { query: { ...filter, ...wanted } as never }, signal),
-    { filter: filter.dag ? { kinds: ["task", "run"], dags: [filter.dag] } : { kinds: ["task", "run"] } },
+    { main: true, filter: filter.dag ? { kinds: ["task", "run"], dags: [filter.dag] } : { kinds: ["task", "run"] } },
   );
   const field = (name: string) => ({ value: query.get(name) ?? "", set: (value: string) => setQuery({ [name]: value }) });
   return (

@@ -1,9 +1,8 @@
 /** The timeline of a run: when its tasks were queued, ran, waited and paused. */
 import type { RunTimeline, TimelineLane, TimelineSpan, TimelineTask } from "#routes";
-import { useState } from "preact/hooks";
 import { call } from "../core/api";
 import { useResource } from "../core/resource";
-import { to } from "../core/router";
+import { address, setQuery, to } from "../core/router";
 import { duration, now } from "../core/time";
 import { type Bar, type Lane, Lanes, moment } from "../graph/lanes";
 import { Empty, Loaded, State } from "../ui/parts";
@@ -12,7 +11,7 @@ const ONE_BY_ONE = 100;
 const ENDED = new Set(["success", "failed", "cancelled"]);
 
 export function Timeline({ id }: { id: string }) {
-  const [unfolded, setUnfolded] = useState<string>();
+  const unfolded = address.value.query.get("each") ?? undefined;
   const found = useResource(
     `timeline ${id} ${unfolded}`,
     async (signal) => {
@@ -29,7 +28,7 @@ export function Timeline({ id }: { id: string }) {
     <Loaded of={found} what="the timeline">
       {({ whole, part }) =>
         whole.lanes.length ? (
-          <Shown run={whole} unfolded={part?.lanes[0]} unfold={setUnfolded} />
+          <Shown run={whole} unfolded={part?.lanes[0]} unfold={(task) => setQuery({ each: task })} />
         ) : (
           <Empty>{whole.state === "queued" ? "It waits in line: a limit of active runs is reached." : "No task of it has become ready."}</Empty>
         )

@@ -1,6 +1,6 @@
 /** The trace of a run, a task or an event: its causes to the left, what followed to the right. */
 import type { CausalTrace, TracedEvent, TracedRun } from "#routes";
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef } from "preact/hooks";
 import { call } from "../core/api";
 import { bind } from "../core/keys";
 import { useResource } from "../core/resource";
@@ -28,6 +28,19 @@ interface Opened {
 
 const AT_ONCE = 50;
 
+/** What was opened, as it stands in the address. */
+function textOf({ kind, id, side, skip }: Opened): string {
+  return [kind, id, side, skip].join(" ");
+}
+
+function openedOf(texts: readonly string[]): Opened[] {
+  return texts.flatMap((text): Opened[] => {
+    const [kind, id, side, skip] = text.split(" ");
+    const known = (kind === "run" || kind === "event") && (side === "causes" || side === "effects") && id;
+    return known ? [{ kind, id, side, skip: Math.max(0, Number(skip) || 0) }] : [];
+  });
+}
+
 function taskName(task: { task_id: string; map_index?: number | null }): string {
   return task.map_index == null ? task.task_id : `${task.task_id}.${task.map_index}`;
 }
@@ -35,14 +48,14 @@ function taskName(task: { task_id: string; map_index?: number | null }): string 
 const LIVE = new Set(["running", "queued"]);
 
 export function Trace({ of }: { of: Traced }) {
-  const [opened, setOpened] = useState<readonly Opened[]>([]);
+  const opened = openedOf(address.value.query.getAll("open"));
   const known = useRef<{ runs: Set<string>; dags: Set<string>; live: boolean }>({ runs: new Set(), dags: new Set(), live: false });
   const kept = useRef(new Map<string, CausalTrace>());
   const found = useResource(
     `trace ${of.kind} ${of.id} ${of.task} ${JSON.stringify(opened)}`,
     async (signal) => {
       // What was opened last is loaded again with the rest; what was opened before stays as it is.
-      const again = opened.slice(-3);
+      const again = opened.filter((each, index) => index >= opened.length - 3 || !kept.current.has(JSON.stringify(each)));
       const [main, ...more] = await Promise.all([
         load(of, { causes: 4, effects: 4 }, signal),
         ...again.map((each) =>
@@ -62,7 +75,7 @@ export function Trace({ of }: { of: Traced }) {
     <Loaded of={resource} what="the trace">
       {(traces) => {
         known.current = watched(traces);
-        return <Drawing traces={traces} open={(each) => setOpened((before) => [...before, each])} />;
+        return <Drawing traces={traces} open={(each) => setQuery({ open: [...address.peek().query.getAll("open"), textOf(each)] })} />;
       }}
     </Loaded>
   );

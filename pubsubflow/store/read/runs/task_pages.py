@@ -1,6 +1,6 @@
-"""Pages of tasks over many runs, filtered: along the runs, the newest first."""
+"""Pages of tasks, filtered: of one run, or along many runs, the newest first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 from typing import Annotated
 from uuid import UUID
@@ -8,6 +8,7 @@ from uuid import UUID
 import asyncpg
 from msgspec import Meta, Struct
 
+from pubsubflow.model.api.resources import NOT_STARTED
 from pubsubflow.model.runs.filters import TaskFilter
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.messages import NOT_MAPPED
@@ -48,6 +49,47 @@ class TasksOfRuns(Struct, frozen=True):
     tasks: list[tuple[FoundRun, list[asyncpg.Record]]]
     specs: dict[int, DagSpec]
     next: TaskPosition | None
+
+
+async def find_tasks_of_run(
+    connection: Connection,
+    run: int,
+    spec: DagSpec,
+    after: tuple[int, int],
+    *,
+    limit: int,
+    states: Collection[str],
+    task: str | None,
+) -> tuple[list[asyncpg.Record], list[int]]:
+    """Return the rows of a page of a run's tasks, and the nodes among them that have not started.
+
+    Args:
+        connection: Postgres.
+        run: Number of the run.
+        spec: What it runs.
+        after: Node and map index of the last instance of the page before.
+        limit: Number of rows at most.
+        states: Only instances in one of these states, `NOT_STARTED` among them; all if empty.
+        task: Only those of this task; of none if the run has no such task.
+    """
+    nodes = [each.node for each in spec.tasks if task in (None, each.task_id)]
+    if not states and task is None:
+        rows = await connection.fetch(SQL["page_run_tasks"], run, *after, limit)
+        started = {row["node"] for row in rows}
+    else:
+        # All states are asked for by None; a list without any is that of none.
+        kept = [each for each in states if each != NOT_STARTED] if states else None
+        wanted = [None] if task is None else nodes
+        runs = [run] * len(wanted)
+        rows = await connection.fetch(
+            SQL["page_tasks_of_runs"], runs, wanted, kept, run, *after, limit
+        )
+        if states and NOT_STARTED not in states:
+            return rows, []
+        counts = await connection.fetch(SQL["count_run_tasks"], run)
+        started = {row["node"] for row in counts}
+    last = rows[-1]["node"] if len(rows) == limit else len(spec.tasks) - 1
+    return rows, [node for node in nodes if after[0] < node <= last and node not in started]
 
 
 async def find_tasks(
