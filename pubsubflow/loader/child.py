@@ -1,4 +1,4 @@
-"""The import of one DAG file, in a child process."""
+"""The import of DAG files in a child process, one after the other."""
 
 import signal
 import socket
@@ -16,29 +16,41 @@ from pubsubflow.authoring.registry import LoadedDefinitions
 from pubsubflow.authoring.template_checks import check_templates, template_warnings
 from pubsubflow.authoring.webhooks import Webhook
 from pubsubflow.errors import DefinitionError
+from pubsubflow.loader.clean_slate import CleanSlate
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.loader.reads import ReadRecorder
 from pubsubflow.model.alerts import describe_conflict
 from pubsubflow.model.spec import DatasetSpec, LoadedFile
 from pubsubflow.runner.failures import user_traceback
-from pubsubflow.runner.frames import send_frame
+from pubsubflow.runner.frames import receive_frame, send_frame
 from pubsubflow.runner.task_account import account_hint
 
 _CERTAIN = (SyntaxError, DefinitionError)
 
 
-def import_file(sock: socket.socket, argument: bytes) -> None:
-    """Import the file that an encoded ImportRequest names, and send an encoded ImportResult."""
+def import_files(sock: socket.socket, argument: bytes) -> None:
+    """Import the file that an encoded ImportRequest names, and send an encoded ImportResult.
+
+    Then the file of the next request, while nothing of those before is left in this process.
+    """
     request = msgspec.msgpack.decode(argument, type=ImportRequest)
-    send_frame(sock, msgspec.msgpack.encode(run(request)))
-
-
-def run(request: ImportRequest) -> ImportResult:
-    """Import one file; whatever goes wrong in it becomes the error of the result."""
-    started = time.monotonic()
     folder = BundleFolder.enter(request.folder, request.root)
     recorder = ReadRecorder.start(folder)
+    slate = CleanSlate(folder)
+    clean = True
+    while clean:
+        result = _import(request, folder, recorder)
+        clean = result.loaded.error is None and slate.wipe()
+        send_frame(sock, msgspec.msgpack.encode(msgspec.structs.replace(result, clean=clean)))
+        if clean:
+            request = msgspec.msgpack.decode(receive_frame(sock), type=ImportRequest)
+            recorder.forget()
+
+
+def _import(request: ImportRequest, folder: BundleFolder, recorder: ReadRecorder) -> ImportResult:
+    """Import one file; whatever goes wrong in it becomes the error of the result."""
+    started = time.monotonic()
     collected = LoadedDefinitions(request.path, request.variables, request.secrets)
     try:
         _arm(request.seconds)

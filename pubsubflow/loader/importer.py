@@ -1,4 +1,4 @@
-"""The importer: imports DAG files in child processes, each within a time limit."""
+"""The importer: imports DAG files in child processes, each file within a time limit."""
 
 import asyncio
 import os
@@ -19,22 +19,18 @@ import anyio
 import msgspec
 
 from pubsubflow.exit_codes import describe_exit
+from pubsubflow.loader.children import ImportChild, ImportChildren
 from pubsubflow.loader.left_out import with_reason
 from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import Snapshot
-from pubsubflow.model.source.bundles import contents, contents_hash
+from pubsubflow.model.source.bundles import contents, contents_hash, isolation
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 
-_TARGET = "pubsubflow.loader.child:import_file"
-_GRACE_SECONDS = 3.0
 _SLOW_IMPORTS = 16
-_DECODER = msgspec.msgpack.Decoder(ImportResult)
-
-
 ReadVariables = Callable[[Sequence[str]], Awaitable[Mapping[str, Variable]]]
 """Returns those of some variables that are set; of secret ones without the value."""
 # A file may use a variable whose name another one holds.
@@ -57,6 +53,7 @@ class Lanes:
 
     Attributes:
         slow: Files whose import takes long now, or took long the last time.
+        waiting: How many files wait for a place.
         changed: Set when another file is slow.
     """
 
@@ -66,6 +63,7 @@ class Lanes:
         self._aside = anyio.CapacityLimiter(_SLOW_IMPORTS)
         self._places: dict[object, anyio.CapacityLimiter] = {}
         self.slow: set[str] = set()
+        self.waiting = 0
         self.changed = anyio.Event()
 
     @asynccontextmanager
@@ -75,7 +73,11 @@ class Lanes:
         lane = self._aside if file in self.slow else self._usual
         # Not the file: an import of it that was cancelled may hold its place for a moment more.
         holder = object()
-        await lane.acquire_on_behalf_of(holder)
+        self.waiting += 1
+        try:
+            await lane.acquire_on_behalf_of(holder)
+        finally:
+            self.waiting -= 1
         self._places[holder] = lane
         timers: list[asyncio.TimerHandle] = []
 
@@ -124,9 +126,11 @@ class Importer:
     ) -> None:
         self._read_variables = read_variables
         self._cache = cache
-        self._fork_server = fork_server
         self._settings = settings
         self.lanes = Lanes(settings)
+        self._children = ImportChildren(
+            fork_server, settings.files_a_process, lambda: self.lanes.waiting > 0
+        )
 
     async def load(self, file: str, snapshot: Snapshot) -> ImportResult:
         """Import one file of a snapshot; an error of its code is in the result.
@@ -134,8 +138,11 @@ class Importer:
         Raises:
             OSError: The system refuses another process, or the disk is full.
         """
-        async with self.lanes.enter(file) as begin:
-            found = await self._load_with_variables(file, snapshot, begin)
+        try:
+            async with self.lanes.enter(file) as begin:
+                found = await self._load_with_variables(file, snapshot, begin)
+        finally:
+            await self._children.end_idle()
         if found.loaded.seconds <= self._settings.slow_seconds:
             self.lanes.slow.discard(file)
         bundle = snapshot.bundle_of(file)
@@ -175,30 +182,56 @@ class Importer:
         secrets: Collection[str],
     ) -> ImportResult:
         bundle = snapshot.bundle_of(file)
-        folder = await anyio.to_thread.run_sync(self._cache.open, bundle.hash, bundle.manifest)
-        path, seconds = bundle.path_of(file), self._settings.import_seconds
+        path, manifest = bundle.path_of(file), bundle.manifest
+        key = (bundle.hash, isolation(manifest.isolated, path))
         request = ImportRequest(
-            str(folder), bundle.manifest.root, file, path, seconds, variables, tuple(secrets)
+            *("", manifest.root, file, path),
+            *(self._settings.import_seconds, variables, tuple(secrets)),
         )
-        silence = os.open(os.devnull, os.O_WRONLY)
-        try:
-            child = await self._fork_server.fork(
-                _TARGET, msgspec.msgpack.encode(request), output=(silence, silence)
-            )
-        finally:
-            os.close(silence)
+        used = self._children.take(key)
+        if used is not None:
+            found = await self._import_in(used, key, request, begin)
+            # What it fails by may be a neighbour's: once more, alone. What hangs comes again later.
+            hung = found.loaded.seconds >= request.seconds
+            if found.loaded.error is None or found.wanted or hung:
+                return found
+        folder = await anyio.to_thread.run_sync(self._cache.open, bundle.hash, manifest)
+        request = msgspec.structs.replace(request, folder=str(folder))
+        return await self._import_in(None, key, request, begin)
+
+    async def _import_in(
+        self,
+        child: ImportChild | None,
+        key: tuple[str, str],
+        request: ImportRequest,
+        begin: Callable[[], None],
+    ) -> ImportResult:
+        """Import a file in a child that has imported others, or in a new one."""
+        seconds = request.seconds
+        if child is None:
+            child = await self._children.fork(request)
+            sent = None
+        else:
+            sent = msgspec.structs.replace(request, folder=child.folder)
         # From here on: what makes the child wait before, such as a zygote that starts, is not the
         # file's.
         begin()
-        async with child:
-            try:
-                # The child interrupts itself at the limit. This is for code that does not give
-                # up the interpreter, and the child is killed at the end of the block.
-                with anyio.fail_after(seconds + _GRACE_SECONDS):
-                    return _DECODER.decode(await child.receive())
-            except TimeoutError:
-                text = f"the import took longer than {seconds:g} s"
-            except anyio.EndOfStream:
-                text = f"the import's process ended with {describe_exit(await child.wait())}"
-        error = f"{Path(bundle.manifest.root, path)}: {text}"
-        return ImportResult(LoadedFile(file, error=error, seconds=seconds), outside=True)
+        keep = False
+        try:
+            if sent is not None:
+                await child.send(sent)
+            found = await child.receive(seconds)
+            keep = found.clean
+        except TimeoutError:
+            text = f"the import took longer than {seconds:g} s"
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            text = f"the import's process ended with {describe_exit(await child.wait())}"
+        else:
+            return found
+        finally:
+            if keep:
+                await self._children.give_back(key, child)
+            else:
+                await child.aclose()
+        error = f"{Path(request.root, request.path)}: {text}"
+        return ImportResult(LoadedFile(request.file, error=error, seconds=seconds), outside=True)

@@ -41,6 +41,7 @@ class ImportResult(Struct, frozen=True):
         outside: Whether it failed for a reason that may lie outside of the folder.
         variables: The variables that it has used.
         wanted: Names of those that it has used and that the request did not have.
+        clean: Whether the process may import another file: nothing of this one is left in it.
     """
 
     loaded: LoadedFile
@@ -50,3 +51,4 @@ class ImportResult(Struct, frozen=True):
     outside: bool = False
     variables: dict[str, tuple[Any, ...]] = {}
     wanted: tuple[str, ...] = ()
+    clean: bool = False

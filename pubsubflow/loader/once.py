@@ -12,9 +12,9 @@ from anyio import to_thread
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer
 from pubsubflow.loader.messages import ImportResult
+from pubsubflow.loader.ownership import resolve_owners
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import SnapshotReader
-from pubsubflow.loader.state import resolve_owners
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.values.variables import (
     ENVIRONMENT,

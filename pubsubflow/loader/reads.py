@@ -5,6 +5,7 @@ import sys
 from typing import Any, Self
 
 from pubsubflow.authoring.dag_files import BundleFolder
+from pubsubflow.model.lazy_import import attributes_so_far
 
 _LISTS = ("os.listdir", "os.scandir")
 _IMPORT_SYSTEM = "<frozen importlib"
@@ -29,6 +30,11 @@ class ReadRecorder:
         sys.addaudithook(recorder.observe)
         return recorder
 
+    def forget(self) -> None:
+        """Forget what was read so far: another file is imported next."""
+        self._reads.clear()
+        self._modules.clear()
+
     def observe(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take an audit event."""
         if event == "open":
@@ -45,7 +51,8 @@ class ReadRecorder:
     def reads(self) -> tuple[str, ...]:
         """Return what was read, also what was looked for and is not there."""
         for module in [each for each in sys.modules.values() if each is not None]:
-            file = getattr(module, "__file__", None)
+            # Not getattr(): each import would load all that this process may ever need.
+            file = attributes_so_far(module).get("__file__")
             if isinstance(file, str):
                 self._add(file, "")
         for name in self._modules - sys.modules.keys():

@@ -13,6 +13,8 @@ class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         import_seconds: Time limit for importing one file.
         processes: How many imports run at once; the number of CPUs when None.
+        files_a_process: How many files a process imports one after the other, as long as none
+            leaves anything behind that another one could notice.
         gather_milliseconds: How long changes that follow each other are gathered.
         rescan_seconds: Interval of scans without a notification, in case one got lost.
         slow_seconds: An import that takes longer makes room for the next file, and does not hold
@@ -28,6 +30,7 @@ class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     import_seconds: Seconds = 30.0
     processes: Processes | None = None
+    files_a_process: Annotated[int, Meta(ge=1, le=10_000)] = 50
     gather_milliseconds: Annotated[int, Meta(ge=1, le=60_000)] = 200
     rescan_seconds: Seconds = 60.0
     slow_seconds: Seconds = 2.0

@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pubsubflow.loader.fresh_conflicts import with_conflicts
 from pubsubflow.loader.messages import ImportResult
+from pubsubflow.loader.ownership import Ownership
 from pubsubflow.loader.snapshot import Bundle, Snapshot
-from pubsubflow.model.schedule.checks import CHECK_PREFIX, check_name
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import TableSpec
 from pubsubflow.model.source.bundles import contents
@@ -31,14 +30,6 @@ class FileChanges(NamedTuple):
     save: list[LoadedFile]
     advance: dict[str, list[str]]
     remove: list[str]
-
-
-class _Definition(NamedTuple):
-    """A DAG or webhook, whose name only one file may define."""
-
-    kind: str
-    name: str
-    keyword: str
 
 
 class _Import(NamedTuple):
@@ -79,6 +70,8 @@ class LoaderState:
         self._retry_seconds = retry_seconds
         self._imports: dict[str, _Import] = {}
         self._stored: dict[str, LoadedFile | None] = {}
+        self._ownership = Ownership()
+        self._unsettled: set[str] = set()
 
     def restore(self, files: Iterable[str]) -> None:
         """Set the files that are stored already, by an earlier loader."""
@@ -86,9 +79,11 @@ class LoaderState:
 
     def update(self, snapshot: Snapshot) -> None:
         """Take a new snapshot of the folder."""
+        # What could not be read, and can be now, is looked at again, and the other way round.
+        self._unsettled |= self.snapshot.errors.keys() | snapshot.errors.keys()
         self.snapshot = snapshot
         for file in [file for file in self._imports if file not in snapshot.files]:
-            del self._imports[file]
+            self._drop(file)
         self.bundles.update((each.hash, each) for each in snapshot.bundles.values())
 
     def add(self, imported: ImportResult, snapshot: Snapshot, now: float) -> None:
@@ -112,7 +107,15 @@ class LoaderState:
             delay = self._retry_seconds * 2.0 ** min(failures - 1, 10)
             retry_at = now + min(delay, max(_MOST_RETRY_SECONDS, self._retry_seconds))
         renew_at = _renew_at(imported.loaded)
-        self._imports[file] = _Import(imported, found, failures, retry_at, renew_at)
+        self._set(file, _Import(imported, found, failures, retry_at, renew_at))
+
+    def _set(self, file: str, entry: _Import) -> None:
+        self._imports[file] = entry
+        self._ownership.put(file, entry.result)
+
+    def _drop(self, file: str) -> None:
+        del self._imports[file]
+        self._ownership.discard(file)
 
     def is_stale(self, file: str, now: float) -> bool:
         """Return whether a DAG file must be imported (again)."""
@@ -125,7 +128,7 @@ class LoaderState:
             # After an error any change counts: what the file would have read further is not known.
             if loaded.error is not None or contents(bundle.manifest, entry.found) != entry.found:
                 return True
-            self._imports[file] = entry._replace(result=_moved(entry.result, bundle.hash))
+            self._set(file, entry._replace(result=_moved(entry.result, bundle.hash)))
         if entry.renew_at is not None and entry.renew_at <= self._wall_clock():
             return True
         return entry.retry_at is not None and entry.retry_at <= now
@@ -138,7 +141,8 @@ class LoaderState:
 
     def forget(self) -> None:
         """Forget all imports, so that each file is imported again."""
-        self._imports.clear()
+        for file in list(self._imports):
+            self._drop(file)
 
     def used_variables(self) -> dict[str, tuple[Any, ...]]:
         """Return the variables that files have used, with the values that they had."""
@@ -155,7 +159,7 @@ class LoaderState:
             if not each.result.variables.keys().isdisjoint(names)
         ]
         for file in files:
-            del self._imports[file]
+            self._drop(file)
         return bool(files)
 
     def next_retry(self) -> float | None:
@@ -165,17 +169,24 @@ class LoaderState:
 
     def changes(self) -> FileChanges:
         """Return what differs from what is stored."""
-        wanted = resolve_owners({file: each.result for file, each in self._imports.items()})
-        for path, error in self.snapshot.errors.items():
-            wanted[path] = LoadedFile(path, error=error)
+        self._unsettled |= self._ownership.settle()
         save = []
         advance: dict[str, list[str]] = {}
-        for file, loaded in wanted.items():
+        for file in sorted(self._unsettled):
+            loaded = self._ownership.resolved.get(file)
+            if loaded is None or file in self.snapshot.errors:
+                continue
             stored = self._stored.get(file)
             if stored is None or not _same(stored, loaded):
                 save.append(loaded)
             elif stored.bundle != loaded.bundle and loaded.error is None:
                 advance.setdefault(loaded.bundle, []).append(file)
+        self._unsettled = {loaded.file for loaded in save}.union(*advance.values())
+        for path, error in self.snapshot.errors.items():
+            failed = LoadedFile(path, error=error)
+            stored = self._stored.get(path)
+            if stored is None or not _same(stored, failed):
+                save.append(failed)
         known = self.snapshot.files.keys() | self.snapshot.errors.keys()
         return FileChanges(save, advance, sorted(self._stored.keys() - known))
 
@@ -211,58 +222,6 @@ def _moved(result: ImportResult, bundle: str) -> ImportResult:
     """Return an import as it would be in another bundle that differs in nothing it read."""
     return msgspec.structs.replace(
         result, loaded=msgspec.structs.replace(result.loaded, bundle=bundle)
-    )
-
-
-def resolve_owners(imports: Mapping[str, ImportResult]) -> dict[str, LoadedFile]:
-    """Decide which file each DAG and webhook belongs to.
-
-    A DAG that a merely imported DAG file defines belongs to that file. Of two files that define
-    DAGs by one id, or webhooks by one name, the first in path order keeps it; the other gets an
-    error. Of two that declare how fresh a dataset is to be, the longer time gets a warning.
-    """
-    owners: dict[_Definition, str] = {}
-    resolved: dict[str, LoadedFile] = {}
-    for file in sorted(imports):
-        loaded = _without_foreign(imports[file], imports)
-        twice = next((each for each in _definitions(loaded) if each in owners), None)
-        if twice is not None:
-            loaded = _refused(loaded, twice, owners[twice])
-        owners.update((each, file) for each in _definitions(loaded))
-        resolved[file] = loaded
-    return with_conflicts(resolved)
-
-
-def _definitions(loaded: LoadedFile) -> list[_Definition]:
-    dags = [
-        _Definition("check", check_name(dag.dag_id), "name")
-        if dag.dag_id.startswith(CHECK_PREFIX)
-        else _Definition("DAG", dag.dag_id, "dag_id")
-        for dag in loaded.dags
-    ]
-    return dags + [_Definition("webhook", hook.name, "name") for hook in loaded.hooks]
-
-
-def _without_foreign(imported: ImportResult, imports: Mapping[str, ImportResult]) -> LoadedFile:
-    loaded = imported.loaded
-    dags = {dag_id for dag_id, file in imported.foreign_dags.items() if file in imports}
-    hooks = {name for name, file in imported.foreign_hooks.items() if file in imports}
-    if not (dags or hooks):
-        return loaded
-    return msgspec.structs.replace(
-        loaded,
-        dags=tuple(dag for dag in loaded.dags if dag.dag_id not in dags),
-        hooks=tuple(hook for hook in loaded.hooks if hook.name not in hooks),
-    )
-
-
-def _refused(loaded: LoadedFile, definition: _Definition, owner: str) -> LoadedFile:
-    return msgspec.structs.replace(
-        loaded,
-        dags=(),
-        hooks=(),
-        error=f"{loaded.file}: {definition.kind} {definition.name!r} is defined by {owner} too; "
-        f"give one of them another {definition.keyword}",
     )
 
 

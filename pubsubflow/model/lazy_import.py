@@ -43,6 +43,15 @@ def lazy_module(name: str) -> ModuleType:
     return _LazyModule(name)
 
 
+def attributes_so_far(module: object) -> Mapping[str, Any]:
+    """Return the attributes of a module, without having one loaded that is imported lazily."""
+    try:
+        found: Mapping[str, Any] = object.__getattribute__(module, "__dict__")
+    except AttributeError:  # programs put other things among the modules, too
+        return {}
+    return found
+
+
 @contextmanager
 def hidden(*modules: str) -> Iterator[None]:
     """Make every import of some modules fail, for a library that uses them where it can."""

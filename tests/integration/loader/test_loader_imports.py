@@ -195,3 +195,81 @@ async def test_a_single_file_can_be_loaded(folder, fork_server):
 async def test_a_missing_folder_is_a_configuration_error(folder, fork_server):
     with pytest.raises(ConfigError, match="does not exist"):
         await load_once(folder.root / "nothing", fork_server=fork_server)
+
+
+LEAVINGS = {
+    "a_environment": "import os\nos.environ['LEFT'] = 'environment'",
+    "b_path": "import sys\nsys.path.insert(0, '/left')",
+    "c_patched": "import pubsubflow\npubsubflow.EmptyOperator.pool = 'left'",
+    "d_built_in": "import builtins\nbuiltins.left = 'built-in'",
+    "e_invented": "import sys, types\nsys.modules['left'] = types.ModuleType('left')",
+    "f_helper": "import helper\nhelper.seen.append('f')",
+    "g_handler": "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+}
+SEES = """
+import builtins, os, signal, sys
+import helper
+from pubsubflow import DAG, EmptyOperator
+
+seen = [
+    "LEFT" in os.environ,
+    "/left" in sys.path,
+    getattr(EmptyOperator, "pool", None) == "left",
+    hasattr(builtins, "left"),
+    "left" in sys.modules,
+    bool(helper.seen),
+    signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL,
+]
+DAG("sees" + "".join(str(number) for number, each in enumerate(seen) if each))
+"""
+
+
+async def test_a_file_does_not_see_what_others_have_left(folder, load):
+    folder.write("helper.py", "seen = []\n")
+    for name, text in LEAVINGS.items():
+        folder.write(f"{name}.py", text)
+    folder.write("z.py", SEES)
+    loaded = await load(processes=1)
+    assert [dag.dag_id for dag in loaded["z.py"].dags] == ["sees"]
+    assert not [each.error for each in loaded.values() if each.error]
+
+
+async def test_files_share_a_process_and_none_is_blamed_for_another(
+    folder, fork_server, load, monkeypatch
+):
+    forked = []
+    fork = fork_server.fork
+
+    async def counted(*arguments, **options):
+        forked.append(arguments)
+        return await fork(*arguments, **options)
+
+    monkeypatch.setattr(fork_server, "fork", counted)
+    for number in range(20):
+        folder.dag(f"a{number}.py", f"a{number}", "import helper, tomllib")
+    folder.write("helper.py", "from pubsubflow import Dataset\n")
+    assert len(await load(processes=1)) == 21
+    assert len(forked) == 1
+    # What is left in a library shows when the next file fails: it is imported once more, alone.
+    folder.dag("b1.py", "b1", "import decimal", "decimal.Decimal = None")
+    folder.dag("b2.py", "b2", "import decimal", "decimal.Decimal(1)")
+    folder.write("b3.py", "import os\nos._exit(4)\n")
+    folder.dag("b4.py", "b4")
+    loaded = await load(processes=1)
+    assert {file for file, each in loaded.items() if each.error} == {"b3.py"}
+    assert loaded["b3.py"].error.endswith("b3.py: the import's process ended with exit code 4")
+    assert [dag.dag_id for dag in loaded["b2.py"].dags] == ["b2"]
+    assert len(forked) <= 1 + 5
+
+
+async def test_an_import_loads_nothing_that_it_does_not_use(folder, load):
+    text = """
+        import sys
+        from pubsubflow import DAG
+
+        DAG("d", tags=[each for each in ("aiohttp.client", "cel.cli") if each in sys.modules])
+    """
+    folder.dag("a.py", "a")
+    folder.write("b.py", text)
+    loaded = await load(processes=1)
+    assert loaded["b.py"].dags[0].tags == ()

@@ -6,7 +6,7 @@ import pytest
 from pubsubflow import Dataset
 from pubsubflow.errors import DefinitionError
 from pubsubflow.loader.messages import ImportResult
-from pubsubflow.loader.state import resolve_owners
+from pubsubflow.loader.ownership import resolve_owners
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.webhooks import Secret, WebhookSpec
 from pubsubflow.webhooks import GitHub, Hmac, Unverified, Webhook

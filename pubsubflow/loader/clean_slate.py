@@ -1,0 +1,136 @@
+"""The clean slate: whether a process is as it was before an import, so that it may import another.
+
+What an import has loaded of its bundle is forgotten. Whatever else it may leave behind that another
+one could notice ends the process, and the next file has a new one: it must not depend on its
+neighbours.
+"""
+
+import builtins
+import locale
+import logging
+import os
+import signal
+import sys
+import threading
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from pubsubflow.authoring.dag_files import BundleFolder
+from pubsubflow.model.lazy_import import attributes_so_far
+
+_PACKAGE = "pubsubflow"
+_WATCHED = ("builtins", "datetime", "functools", "json", "os", "pathlib", "random", "time", "uuid")
+_Attributes = dict[str, Any]
+
+
+class CleanSlate:
+    """A process before its first import.
+
+    Args:
+        folder: The bundle whose files it imports.
+    """
+
+    def __init__(self, folder: BundleFolder) -> None:
+        self._folder = folder
+        self._modules = frozenset(sys.modules)
+        self._facts = _facts()
+        self._watched = [
+            (each, dict(each))
+            for name in self._modules
+            if name in _WATCHED or name.partition(".")[0].startswith(_PACKAGE)
+            for each in _namespaces(sys.modules[name])
+        ]
+
+    def wipe(self) -> bool:
+        """Forget what an import has loaded; return whether nothing else of it is left."""
+        added = [
+            (name, module)
+            for name, module in list(sys.modules.items())
+            if name not in self._modules
+        ]
+        for name, module in added:
+            if not _is_placed(module):
+                return False  # made by a program, which another import may find
+            place = self._place(module)
+            if place is None:
+                continue
+            if place.endswith(tuple(EXTENSION_SUFFIXES)):
+                return False  # it is never unloaded
+            del sys.modules[name]
+        whole = self._modules <= sys.modules.keys()
+        return whole and self._facts == _facts() and all(map(_is_kept, self._watched))
+
+    def _place(self, module: ModuleType | None) -> str | None:
+        """Return where in the bundle a module lies; None if it lies elsewhere."""
+        known = attributes_so_far(module)
+        file = known.get("__file__")
+        places = [file] if isinstance(file, str) else list(known.get("__path__", ()))
+        inside = [self._folder.inside(each) for each in places if isinstance(each, str)]
+        return next((each for each in inside if each is not None), None)
+
+
+def _is_placed(module: ModuleType | None) -> bool:
+    """Return whether a module was found by the import system, rather than made by a program."""
+    return attributes_so_far(module).get("__spec__") is not None
+
+
+def _namespaces(module: ModuleType) -> list[Any]:
+    """Return the attributes of a module and of the classes that it defines."""
+    own = attributes_so_far(module)
+    return [own] + [
+        vars(each)
+        for each in own.values()
+        # Not isinstance(): it would have modules loaded that are imported lazily.
+        if issubclass(type(each), type) and each.__module__ == module.__name__
+    ]
+
+
+def _is_kept(watched: tuple[_Attributes | MappingProxyType[str, Any], _Attributes]) -> bool:
+    """Return whether what a namespace had is what it has; it may have got more, as lazy names."""
+    now, before = watched
+    return all(now.get(name) is value for name, value in before.items())
+
+
+def _facts() -> tuple[Any, ...]:
+    """Return facts about this process that an import may change, and another one notice."""
+    root = logging.getLogger()
+    return (
+        _working_folder(),
+        dict(os.environ),
+        tuple(sys.path),
+        tuple(sys.argv),
+        tuple(map(id, (*sys.meta_path, *sys.path_hooks))),
+        tuple(map(id, (sys.stdin, sys.stdout, sys.stderr, sys.excepthook, sys.displayhook))),
+        tuple(map(_identity, range(3))),
+        sys.getrecursionlimit(),
+        sys.gettrace(),
+        sys.getprofile(),
+        threading.active_count(),
+        tuple(map(_handler, sorted(signal.valid_signals()))),
+        (root.level, tuple(map(id, root.handlers)), tuple(map(id, root.filters))),
+        logging.root.manager.disable,
+        locale.setlocale(locale.LC_ALL),
+        len(vars(builtins)),
+    )
+
+
+def _handler(number: int) -> Any:
+    handler = signal.getsignal(number)
+    # Of each import's own; see `child`.
+    return None if number == signal.SIGALRM else handler
+
+
+def _identity(descriptor: int) -> tuple[int, int] | None:
+    try:
+        facts = os.fstat(descriptor)
+    except OSError:
+        return None
+    return (facts.st_dev, facts.st_ino)
+
+
+def _working_folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109 - a text, as it is compared
+    except OSError:
+        return None
