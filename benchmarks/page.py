@@ -248,7 +248,7 @@ def _memory(context: BrowserContext, stack: Stack) -> Iterator[dict[str, Any]]:
         values = [each[at] for each in warm]
         grown = statistics.median(values[-third:]) - statistics.median(values[:third])
         title = f"tab under news for {MINUTES:g} min, {name}: last third - first third"
-        facts = {"spread": spread(values, 1), "news a second": rate}
+        facts: dict[str, Any] = {"spread": spread(values, 1), "news a second": rate}
         yield figure(title, round(grown, 1), unit, target=most, **facts)
     yield figure("news a second meanwhile", rate, "1/s", target=NEWS_A_SECOND * 0.95, more=True)
 
