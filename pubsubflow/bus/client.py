@@ -177,15 +177,17 @@ class NatsClient(Client):
             self.send(f"SUB {subject} {queue} {handle}\r\n".encode())
         return handle
 
-    def close_subscription(self, handle: int, *, keep_reading: bool = False) -> None:
-        """Unsubscribe; with ``keep_reading`` the handler still gets messages on their way.
+    def close_subscription(self, handle: int, *, late: MessageHandler | None = None) -> None:
+        """Unsubscribe; messages on their way are dropped, or go to ``late``.
 
-        Call it again without ``keep_reading`` after a :meth:`flush`.
+        Call it again without ``late`` after a :meth:`flush`, or a while.
         """
         if self._subs.pop(handle, None) is not None and self._status == Client.CONNECTED:
             self.send(b"UNSUB %d\r\n" % handle)
-        if not keep_reading:
+        if late is None:
             self.handlers.pop(b"%d" % handle, None)
+        else:
+            self.handlers[b"%d" % handle] = late
 
     def write_pending(self) -> None:
         """Write all pending frames to the transport."""

@@ -15,6 +15,7 @@ from pubsubflow.bus import streams
 from pubsubflow.bus.client import MessageHandler, NatsClient
 from pubsubflow.bus.consumer_stats import ConsumerStats, list_consumer_stats, read_consumer_stats
 from pubsubflow.bus.dial import connect
+from pubsubflow.bus.elections import Elections
 from pubsubflow.bus.left_to_newer import LeftToNewer
 from pubsubflow.bus.messages import Message
 from pubsubflow.bus.metrics import BusMetrics
@@ -49,12 +50,17 @@ class Bus:
         settings: The servers, the credentials and the limits.
         metrics: The metrics of the connection.
         left_to_newer: What is left to daemons of a newer version.
+        elections: Of leaders, on a cluster.
+        keep: On a cluster, publishes a message and keeps it until it is stored: see
+            `DurablePublisher.keep`. None elsewhere.
     """
 
     def __init__(self, settings: BusSettings) -> None:
         self.settings = settings
         self.client = NatsClient(buffer_bytes=settings.buffer_bytes)
         self._publisher = DurablePublisher(self.client)
+        self.elections = Elections(self.client, self._publisher.resend_stream)
+        self.keep: Callable[[str, bytes], None] | None = None
         self._inbox = self.client.new_inbox() + "."
         self._last_request = 0
         self._requests: dict[bytes, asyncio.Future[tuple[bytes, bytes]]] = {}
@@ -346,6 +352,9 @@ class Bus:
         self._online.set()
         self._publisher.open()
         self.client.open_subscription(self._inbox + "*", self._reply_handler())
+        if self.client.is_clustered:
+            self.elections.open()
+            self.keep = self._publisher.keep
         await self.flush()
         self._last_error = None
         log.info("bus.connected", server=self._server())

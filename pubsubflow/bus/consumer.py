@@ -5,6 +5,7 @@ request expires. The status has the unused part of the request, so the number of
 requested is always known. Source: NATS ADR-13 (pull subscribe internals).
 """
 
+import asyncio
 from collections.abc import Callable
 
 import anyio
@@ -32,10 +33,13 @@ _SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
 _DRAIN_SECONDS = 2.0
 _MAX_PAUSE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.05
+_LATE_SECONDS = 2.0
+"""For how long messages of former requests may be on their way."""
 
 _HEARTBEAT = 100
 _EXPIRED = 408
 _DELETED = "409 Consumer Deleted"
+_ELECTED = "new leader"
 
 
 class PullConsumer:
@@ -92,6 +96,7 @@ class PullConsumer:
         self._interrupted = anyio.Event()
         self._reason = "start"
         self._deleted = False
+        self._ensuring: anyio.CancelScope | None = None
         self._bug: Exception | None = None
 
     def credit(self, messages: int) -> None:
@@ -114,6 +119,9 @@ class PullConsumer:
             ConfigError: JetStream refuses the consumer.
         """
         stop_listening = self._bus.on_reconnect(lambda: self._interrupt("reconnected"))
+        stop_electing = self._bus.elections.on_consumer(
+            self._stream, self._durable, self._on_elected
+        )
         try:
             await self._recover()
             task_status.started()
@@ -124,6 +132,7 @@ class PullConsumer:
             await self._drain()
         finally:
             stop_listening()
+            stop_electing()
             self._pulling = False
             self._client.close_subscription(self._handle)
 
@@ -142,6 +151,7 @@ class PullConsumer:
                 pause = _FIRST_PAUSE_SECONDS
                 continue
             else:
+                self._reason = "silent"
                 log.warning("bus.pull_silent", consumer=self._durable, seconds=_SILENCE_SECONDS)
             if self._heard:
                 pause = _FIRST_PAUSE_SECONDS
@@ -155,26 +165,49 @@ class PullConsumer:
     async def _recover(self) -> None:
         """Create the consumer if it is missing, and start pulling into a new inbox."""
         self._pulling = False
-        self._client.close_subscription(self._handle)
+        self._leave_inbox()
         pause = _FIRST_PAUSE_SECONDS
+        exists = self._reason == _ELECTED
         while True:
             await self._bus.wait_connected()
             self._interrupted = anyio.Event()
-            try:
-                await self._ensure_consumer()
-            except Unavailable as error:
-                log.warning("bus.pull_postponed", consumer=self._durable, error=str(error))
-                await anyio.sleep(pause)
-                pause = min(pause * 2, _MAX_PAUSE_SECONDS)
-                continue
+            # It ends early if the consumer gets a leader meanwhile: so there is one.
+            with anyio.CancelScope() as self._ensuring:
+                try:
+                    if not exists:
+                        await self._ensure_consumer()
+                except Unavailable as error:
+                    log.warning("bus.pull_postponed", consumer=self._durable, error=str(error))
+                    await anyio.sleep(pause)
+                    pause = min(pause * 2, _MAX_PAUSE_SECONDS)
+                    continue
             if not self._interrupted.is_set():
                 break
+            exists = False
+        self._ensuring = None
         # What the server still sends for old requests must not count against new ones.
         self._inbox = self._client.new_inbox()
         self._handle = self._client.open_subscription(self._inbox, self._on_message)
         self._requested = 0
         self._pulling = True
         self._request()
+
+    def _leave_inbox(self) -> None:
+        """Unsubscribe; what is on its way counts, or it would be delivered again after seconds."""
+        handle = self._handle
+        if not handle:
+            return
+        self._client.close_subscription(handle, late=self._on_late_message)
+        asyncio.get_running_loop().call_later(
+            _LATE_SECONDS, self._client.close_subscription, handle
+        )
+
+    def _on_elected(self) -> None:
+        """Pull at once: a new leader does not have the requests of the former one."""
+        if self._ensuring is None:
+            self._interrupt(_ELECTED)
+        else:
+            self._ensuring.cancel()
 
     async def _ensure_consumer(self) -> None:
         if not await streams.ensure_consumer(self._bus, self._stream, self._config):
@@ -188,7 +221,7 @@ class PullConsumer:
     async def _drain(self) -> None:
         self._pulling = False
         self._deliver = _nak
-        self._client.close_subscription(self._handle, keep_reading=True)
+        self._client.close_subscription(self._handle, late=self._on_message)
         if self._bus.connected:
             with anyio.move_on_after(_DRAIN_SECONDS, shield=True):
                 await self._bus.flush()
@@ -225,6 +258,12 @@ class PullConsumer:
         # Most messages leave more than half of the credit: tested here, where each one passes.
         if self._pulling and 2 * self._requested <= min(self._credit, _MAX_REQUESTED):
             self._request()
+
+    def _on_late_message(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
+        """Take a message of a request that does not count any more."""
+        if reply:
+            self._requested += 1
+            self._on_message(subject, reply, data, header)
 
     def _is_left(self, delivery: Delivery, subject: bytes, header: bytes) -> bool:
         """Return whether a message is left to daemons of a newer version."""

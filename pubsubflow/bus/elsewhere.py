@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from pubsubflow.bus.connection import Bus
+from pubsubflow.bus.leaders import read_leaders
 from pubsubflow.bus.settings import BusSettings, without_credentials
 from pubsubflow.errors import PubsubflowError
 
@@ -16,16 +17,18 @@ log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS = 1.0
 _LOOK_SECONDS = 4.0
+_ANSWER_SECONDS = 1.0
 
 
 async def go_elsewhere(bus: Bus) -> bool:
-    """Connect to another server on which all streams have leaders; return whether there is one."""
+    """Connect to another server that knows other leaders; return whether there is one."""
     if not (bus.client.is_clustered and bus.connected):
         return False
     for url in bus.client.other_servers:
-        if await _has_leaders(bus.settings, url):
+        leaders = await _leaders_there(bus.settings, url)
+        if leaders is not None:
             # An election that has just ended is known here as well.
-            if await _knows_leaders(bus):
+            if await _leaders_of(bus) == leaders:
                 return False
             log.warning("bus.server_left", other=without_credentials(url))
             await bus.client.move_to(url)
@@ -33,19 +36,18 @@ async def go_elsewhere(bus: Bus) -> bool:
     return False
 
 
-async def _has_leaders(settings: BusSettings, url: str) -> bool:
+async def _leaders_there(settings: BusSettings, url: str) -> list[str] | None:
     there = msgspec.structs.replace(settings, url=url, connect_seconds=_CONNECT_SECONDS)
     try:
         with anyio.fail_after(_LOOK_SECONDS):
             async with Bus.connect(there) as other:
-                return await _knows_leaders(other)
+                return await _leaders_of(other)
     except (PubsubflowError, TimeoutError):
-        return False
+        return None
 
 
-async def _knows_leaders(bus: Bus) -> bool:
+async def _leaders_of(bus: Bus) -> list[str] | None:
     try:
-        await bus.stream_set.restore()
+        return await read_leaders(bus, _ANSWER_SECONDS)
     except PubsubflowError:
-        return False
-    return True
+        return None

@@ -7,6 +7,9 @@ from pubsubflow.bus.protocol import decode_headers, encode_pub
 
 Send = Callable[[bytes], None]
 
+AGAIN_BLOCK = b"NATS/1.0\r\nPsf-Again: 1\r\n\r\n"
+"""Headers of a message that was sent before, and may have been stored then."""
+_AGAIN_MARK = b"\r\nPsf-Again:"
 _V1_FIELDS, _DELIVERED = 9, 4
 """``$JS.ACK.<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>``; ADR-15's newer
 form has domain and account before the stream."""
@@ -55,16 +58,18 @@ class Delivery(_Received):
     Acknowledgements are not fenced: one of an old delivery still removes the message.
 
     Attributes:
+        again: Whether its sender has sent it before, and does not know whether it was stored.
         attempts: The number of deliveries, this one included; a new consumer starts at 1.
         stream_seq: The position in the stream.
     """
 
-    __slots__ = ("_stored_at", "attempts", "stream_seq")
+    __slots__ = ("_stored_at", "again", "attempts", "stream_seq")
 
     def __init__(
         self, send: Send, subject: bytes, reply: bytes, data: bytes, header: bytes
     ) -> None:
         super().__init__(send, subject, reply, data, header)
+        self.again = _AGAIN_MARK in header
         fields = reply.split(b".")
         delivered = _DELIVERED if len(fields) == _V1_FIELDS else _DELIVERED + 2
         self.attempts = int(fields[delivered])

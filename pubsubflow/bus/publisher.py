@@ -7,11 +7,13 @@ it is resent with the same ``Nats-Msg-Id``.
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 import structlog
 
 from pubsubflow.bus.client import NatsClient
+from pubsubflow.bus.messages import AGAIN_BLOCK
 from pubsubflow.bus.protocol import (
     check_subject,
     decode_status,
@@ -19,6 +21,7 @@ from pubsubflow.bus.protocol import (
     encode_pub,
     encode_pub_with_id,
 )
+from pubsubflow.bus.streams import stream_configs
 from pubsubflow.errors import BusUnavailable, MessageRefused
 
 log = structlog.get_logger(__name__)
@@ -26,9 +29,16 @@ log = structlog.get_logger(__name__)
 _STORE_FAILED = 10077
 """JSStreamStoreFailedF: also "maximum bytes exceeded" and the like; only the text differs."""
 _OCCUPIED_TEXT = "maximum messages per subject exceeded"
+_IN_PROCESS = 10158
+"""JSStreamDuplicateMessageConflict: the first one is not stored, and perhaps never will be."""
 _SERVER_SIDE = 500
 """Codes from here on are errors of the server, which a retry may overcome."""
 _WARN_SECONDS = 10.0
+_KEPT_BYTES = 32 * 1024 * 1024
+_ONCE_MORE_SECONDS = 0.5
+"""After which what a new leader has not answered is sent again: it may not have listened yet."""
+_SUBJECTS = {each["name"]: each["subjects"][0].removesuffix(">") for each in stream_configs(1)}
+"""Streams by name, and what the subjects of their messages begin with."""
 
 
 class _Error(msgspec.Struct):
@@ -98,6 +108,7 @@ class DurablePublisher:
         self._closed = False
         self._warned_at = -_WARN_SECONDS
         self._connected_at = self._loop.time()
+        self._kept_bytes = 0
 
     @property
     def outstanding(self) -> int:
@@ -167,6 +178,53 @@ class DurablePublisher:
             self._timer = self._loop.call_later(self._answer_seconds, self._on_timer)
         return key
 
+    def keep(self, subject: str, payload: bytes) -> None:
+        """Send a message without an id, and keep it until it is stored.
+
+        What is sent again says so (`Delivery.again`): its receiver makes sure that the first was
+        not stored after all, and done since. It is sent once, as by `Bus.publish`, while too much
+        is kept already.
+
+        Raises:
+            MessageRefused: It is too large, or its subject is malformed.
+            BusUnavailable: Too much data waits for the socket already.
+        """
+        size = len(payload)
+        if self._kept_bytes + size > _KEPT_BYTES:
+            self._client.send(encode_pub(subject, "", payload))
+            return
+        done = partial(self._release, size)
+        key = self.send(
+            subject, payload, message_id=None, on_done=done, on_refused=partial(self._drop, size)
+        )
+        self._kept_bytes += size
+        reply = f"{self._inbox}{self._last}"
+        self._outstanding[key].frame = encode_pub(subject, reply, payload, AGAIN_BLOCK)
+
+    def _release(self, size: int) -> None:
+        self._kept_bytes -= size
+
+    def _drop(self, size: int, error: MessageRefused) -> None:
+        self._kept_bytes -= size
+        log.error("bus.publish_refused", error=str(error))
+
+    def resend_stream(self, stream: str) -> None:
+        """Resend what a stream has not acknowledged, now that it has a new leader."""
+        beginning = _SUBJECTS.get(stream)
+        if beginning is not None and not self._closed:
+            self._resend_below(beginning)
+            self._loop.call_later(_ONCE_MORE_SECONDS, self._resend_below, beginning)
+
+    def _resend_below(self, beginning: str) -> None:
+        late = self._loop.time() - _ONCE_MORE_SECONDS / 2
+        keys = [
+            key
+            for key, message in self._outstanding.items()
+            if message.sent_at < late and message.subject.startswith(beginning)
+        ]
+        for key in keys:
+            self._resend(key)
+
     def forget(self, key: bytes) -> None:
         """Stop waiting for an acknowledgement; the message may be stored or not."""
         self._outstanding.pop(key, None)
@@ -229,7 +287,7 @@ class DurablePublisher:
         else:
             failure = msgspec.json.decode(data, type=_PubAck).error or _Error()
         occupied = failure.err_code == _STORE_FAILED and failure.description == _OCCUPIED_TEXT
-        if failure.code >= _SERVER_SIDE and not occupied:
+        if (failure.code >= _SERVER_SIDE and not occupied) or failure.err_code == _IN_PROCESS:
             self._postpone(key, failure)
             return
         message = self._outstanding.pop(key, None)

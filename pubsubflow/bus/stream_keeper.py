@@ -14,6 +14,7 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.bus.connection import Bus
 from pubsubflow.bus.elsewhere import go_elsewhere
+from pubsubflow.bus.leaders import read_leaders
 from pubsubflow.bus.leftovers import remove_leftovers
 from pubsubflow.errors import BusUnavailable, PubsubflowError
 from pubsubflow.services import run_until
@@ -21,6 +22,8 @@ from pubsubflow.services import run_until
 log = structlog.get_logger(__name__)
 
 EVERY_SECONDS = 2.0
+AGAIN_SECONDS = 0.5
+"""The same while a stream has no leader."""
 LEFTOVERS_SECONDS = 30.0
 """Pause between two looks for leftovers."""
 
@@ -55,19 +58,22 @@ class StreamKeeper:
         while True:
             await self._bus.wait_connected()
             await self._check()
-            await anyio.sleep(self._every_seconds)
+            await anyio.sleep(
+                self._every_seconds if self.available else min(self._every_seconds, AGAIN_SECONDS)
+            )
 
     async def _check(self) -> None:
         error = None
         try:
             await self._bus.stream_set.restore()
+            if self._bus.client.is_clustered:
+                await read_leaders(self._bus)
             if anyio.current_time() >= self._leftovers_at:
                 self._leftovers_at = anyio.current_time() + LEFTOVERS_SECONDS
                 await remove_leftovers(self._bus)
         except PubsubflowError as failure:
             error = str(failure)
-            # At the second check in vain: the first may just have met a new leader.
-            if isinstance(failure, BusUnavailable) and not self.available:
+            if isinstance(failure, BusUnavailable):
                 await go_elsewhere(self._bus)
         available = error is None
         if available != self.available:

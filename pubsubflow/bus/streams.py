@@ -329,7 +329,9 @@ async def _call(bus: Requester, call: str, body: Config | None) -> _ConfigRespon
     return await call_api(bus, call, body, _ConfigResponse)
 
 
-async def call_api(bus: Requester, call: str, body: Config | None, kind: type[A]) -> A:
+async def call_api(
+    bus: Requester, call: str, body: Config | None, kind: type[A], seconds: float = _API_SECONDS
+) -> A:
     """Call JetStream's API and return its response, typed.
 
     Raises:
@@ -338,7 +340,7 @@ async def call_api(bus: Requester, call: str, body: Config | None, kind: type[A]
     """
     payload = b"" if body is None else msgspec.json.encode(body)
     try:
-        data = await bus.request(f"$JS.API.{call}", payload, _API_SECONDS)
+        data = await bus.request(f"$JS.API.{call}", payload, seconds)
     except BusUnavailable as away:
         advice = ": start nats-server with -js" if "no responder" in str(away) else ""
         raise BusUnavailable(f"JetStream does not answer ({away}){advice}") from away

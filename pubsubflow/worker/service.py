@@ -262,7 +262,11 @@ class Worker:
             consumer.on_finished()
             return
         number = next(self._next_number) & _MAX_NUMBER
-        redelivered = delivery.attempts > 1 or (consumer.suspects and consumer.is_suspect(delivery))
+        redelivered = (
+            delivery.attempts > 1
+            or delivery.again
+            or (consumer.suspects and consumer.is_suspect(delivery))
+        )
         assignment = Assignment(number, header, delivery, redelivered=redelivered)
         self._assignments[number] = self._by_subject[subject] = assignment
         self._consumer_of[number] = consumer

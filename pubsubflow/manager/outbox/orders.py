@@ -230,9 +230,10 @@ def _elements_of(
 def publish_orders(
     bus: Bus, orders: Sequence[tuple[str, TaskMessage]], seconds: float = 0.0
 ) -> None:
-    """Publish orders; the sweeper publishes again what gets lost.
+    """Publish orders; the sweeper publishes again what gets lost, after a while.
 
-    None if the process stood still since: another one's sweeper may have published them meanwhile.
+    On a cluster, where elections lose messages, orders are kept until they are stored.
+    None are published if the process stood still since: another one's sweeper may have done so.
 
     Args:
         bus: The connection.
@@ -245,9 +246,10 @@ def publish_orders(
     if seconds >= LATEST_SECONDS and orders:
         log.warning("manager.orders_left", tasks=len(orders), seconds=round(seconds, 1))
         return
+    publish = bus.publish if bus.keep is None else bus.keep
     for queue, order in orders:
         try:
-            bus.publish(Subjects.task(queue, order), encode(order))
+            publish(Subjects.task(queue, order), encode(order))
         except MessageRefused as error:
             log.error("manager.message_refused", reason=str(error))  # noqa: TRY400
     if orders:

@@ -6,7 +6,8 @@ import json
 import anyio
 import pytest
 
-from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
+from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus, PullConsumer
+from pubsubflow.bus.publisher import DurablePublisher
 from pubsubflow.errors import MessageRefused
 
 pytestmark = pytest.mark.anyio
@@ -129,6 +130,38 @@ async def test_a_cancelled_publisher_leaves_nothing_outstanding(server, bus):
     assert bus.outstanding == 0
 
 
+async def test_what_is_kept_says_that_it_is_sent_again(bus, group, collector):
+    publisher, got = DurablePublisher(bus.client), collector(lambda delivery: delivery.ack())
+    publisher.open()
+    publisher.keep("psf.task.q.sync.1", b"at once")
+    while publisher.outstanding:
+        await anyio.lowlevel.checkpoint()
+    await bus.request("$JS.API.STREAM.DELETE.PSF_TASK", b"", 5)
+    publisher.keep("psf.task.q.sync.2", b"later")
+    await bus.flush()
+    assert publisher.outstanding == 1
+    await bus.ensure_streams()
+    consumer = PullConsumer(
+        bus, stream=STREAM_TASK, durable="q", filter_subject="psf.task.>", deliver=got
+    )
+    consumer.credit(10)
+    await group.start(consumer.run, anyio.Event())
+    publisher.resend_stream(STREAM_TASK)
+    (delivery,) = await got.wait_for(1, 60)
+    assert (delivery.data, delivery.again) == (b"later", True)
+    publisher.close()
+
+
+async def test_more_than_there_is_room_for_is_not_kept(bus, monkeypatch):
+    monkeypatch.setattr("pubsubflow.bus.publisher._KEPT_BYTES", 100)
+    publisher = DurablePublisher(bus.client)
+    for number in range(3):
+        publisher.keep(f"psf.task.q.sync.{number}", bytes(40))
+    await bus.flush()
+    assert publisher.outstanding == 2
+    assert len(await stored(bus, STREAM_TASK)) == 3
+
+
 async def test_malformed_ids_are_refused(bus):
     for bad in ("a\r\nb", "ż"):
         with pytest.raises(MessageRefused):
@@ -145,3 +178,18 @@ async def test_what_stays_unanswered_is_sent_again_with_its_id(bus, collector):
     async with await bus.subscribe("psf.ctl.deaf", got):
         assert await bus.publish_durable("psf.ctl.deaf", b"", message_id="one")
     assert [message.headers["Nats-Msg-Id"] for message in got.items] == ["one"] * 3
+
+
+async def test_one_whose_first_sending_is_in_process_is_sent_again(bus, collector):
+    """As at a leader that the network has cut off: it never stores the first one."""
+
+    def answer(message):
+        message.respond(conflict if len(got.items) == 1 else b'{"stream":"S","seq":1}')
+
+    conflict = json.dumps(
+        {"error": {"code": 409, "err_code": 10158, "description": "duplicate message id"}}
+    ).encode()
+    got = collector(answer)
+    async with await bus.subscribe("psf.ctl.cut", got):
+        assert await bus.publish_durable("psf.ctl.cut", b"", message_id="one")
+    assert len(got.items) == 2

@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from pubsubflow.bus import STREAM_TASK, PullConsumer
-from pubsubflow.model.wire.messages import Outcome
+from pubsubflow.model.wire.messages import Outcome, encode
+from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus
 
 pytestmark = pytest.mark.anyio
@@ -92,6 +93,16 @@ async def test_what_is_over_is_dropped(manager, bus, start_worker, dag):
     await give_back_once(bus)
     manager.leases[order.run] = LeaseStatus.VOID
     async with start_worker():
+        await until_drained(manager)
+    assert manager.results == {}
+
+
+async def test_what_its_sender_has_sent_again_may_be_over(manager, bus, start_worker, dag):
+    order = manager.order(dag, "first", inputs={"folder": ""})
+    manager.leases[order.run] = LeaseStatus.VOID
+    bus.publish(Subjects.task("default", order), encode(order), {"Psf-Again": "1"})
+    async with start_worker():
+        await manager.until(lambda: lease_requests(manager))
         await until_drained(manager)
     assert manager.results == {}
 

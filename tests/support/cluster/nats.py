@@ -1,10 +1,12 @@
 """NATS as a cluster of three servers, of which each can be killed, frozen and cut off."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from pubsubflow.embedded import server_exec
 from pubsubflow.errors import PubsubflowError
 from support.servers import NATS_SERVER, TOKEN, find_free_ports
 
-HEALTHY_SECONDS = 90
+HEALTHY_SECONDS = 400
+"""A replica that NATS takes to be ahead of its leader waits for a snapshot, minutes at worst."""
 GROUPS = (
     *(f"STREAM.LEADER.STEPDOWN.{stream}" for stream in STREAMS),
     "CONSUMER.LEADER.STEPDOWN.PSF_IN.managers",
@@ -25,6 +28,10 @@ GROUPS = (
     "CONSUMER.LEADER.STEPDOWN.PSF_TASK.default-async",
 )
 """What has a leader, by the request that it steps down; that of the cluster dies by kills."""
+_ELECTED = re.compile(
+    r"^\[\d+\] (\S+ \S+) .*new (?:stream|consumer) leader for '\$G > PSF_(?:IN|TASK)\b",
+    re.MULTILINE,
+)
 
 
 class NatsNode:
@@ -53,6 +60,7 @@ class NatsNode:
         listen = f"{self._host}:{self._route_port}"
         lines = (
             f'server_name: "{self.name}"',
+            "logtime_utc: true",
             f'listen: "{self._host}:{self.port}"',
             f'authorization {{ token: "{TOKEN}" }}',
             f'jetstream {{ store_dir: "{self._folder}/{self.name}" }}',
@@ -75,6 +83,13 @@ class NatsNode:
                 stdout=log,
                 stderr=log,
             )
+
+    def elections(self) -> list[float]:
+        text = (self._folder / f"{self.name}.log").read_text(errors="replace")
+        return [
+            datetime.strptime(moment, "%Y/%m/%d %H:%M:%S.%f").replace(tzinfo=UTC).timestamp()
+            for moment in _ELECTED.findall(text)
+        ]
 
     def send(self, number: int):
         self.process.send_signal(number)
@@ -151,6 +166,10 @@ class NatsCluster:
         async with Bus.connect(self.settings) as bus:
             name = (await _cluster(bus, stream))["leader"]  # there is one between two faults
         return next(node for node in self.nodes if node.name == name)
+
+    def elections(self) -> list[float]:
+        """Return when streams and consumers that tasks go through got leaders, since 1970."""
+        return sorted(moment for node in self.nodes for moment in node.elections())
 
     async def step_down(self, group: str) -> bool:
         """Have the leader of one of `GROUPS` step down; return whether there was one."""

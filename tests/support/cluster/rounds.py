@@ -34,15 +34,19 @@ class Step(msgspec.Struct, frozen=True):
 
     Attributes:
         takeover_seconds: Longest time in which no task of all began, though there were events.
+        elected_seconds: How much of it had gone when NATS had elected the last leader in it.
         slowest_run_seconds: From an event to the end of its run, at most.
         settled_seconds: From the fault until all that was posted was done.
+        healthy_seconds: From then on, until the replicas of all streams were up to date.
         runs: How many there were.
     """
 
     fault: str
     takeover_seconds: float
+    elected_seconds: float
     slowest_run_seconds: float
     settled_seconds: float
+    healthy_seconds: float
     runs: int
 
 
@@ -91,12 +95,21 @@ class ClusterSeries(Series):
         """Play one fault, wait until all is at rest, and check everything since the beginning."""
         began, runs = time.time(), self.runs
         await self.step(name, partial(self._under_load, FAULTS[name]))
+        at_rest = time.monotonic()
         await self.cluster.nats_cluster.until_healthy()
+        pause_began, pause_ended = self.cluster.executions.pause(self.cluster.injected_at[0])
+        elected = [
+            moment - pause_began
+            for moment in self.cluster.nats_cluster.elections()
+            if pause_began < moment < pause_ended
+        ]
         step = Step(
             fault=name,
-            takeover_seconds=round(self._longest_pause(), 3),
+            takeover_seconds=round(pause_ended - pause_began, 3),
+            elected_seconds=round(max(elected, default=0.0), 3),
             slowest_run_seconds=round(await self._read(_DELAY, began) or 0.0, 3),
             settled_seconds=self.settled_seconds,
+            healthy_seconds=round(time.monotonic() - at_rest, 3),
             runs=self.runs - runs,
         )
         print(step, flush=True)
@@ -116,9 +129,6 @@ class ClusterSeries(Series):
         while not mended.is_set():
             await self.load.post_steadily(1)
         await self.load.post_steadily(AFTER_SECONDS)
-
-    def _longest_pause(self) -> float:
-        return self.cluster.executions.longest_pause(self.cluster.injected_at[0])
 
     async def _read(self, query: str, *arguments):
         connection = await asyncpg.connect(self.cluster.dsn)

@@ -57,11 +57,16 @@ class ExecutionLog:
 
     def longest_pause(self, since: float) -> float:
         """Return for how long nothing was executed, seconds, after a moment."""
+        began, ended = self.pause(since)
+        return ended - began
+
+    def pause(self, since: float) -> tuple[float, float]:
+        """Return when the longest pause after a moment began and ended, seconds since 1970."""
         moments = [
             since,
             *sorted(execution.moment for execution in self.read() if execution.moment > since),
         ]
-        return max((later - earlier for earlier, later in pairwise(moments)), default=0.0)
+        return max(pairwise(moments), key=lambda pair: pair[1] - pair[0], default=(since, since))
 
 
 def _execution(line: str) -> Execution:
