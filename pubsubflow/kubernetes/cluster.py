@@ -51,6 +51,9 @@ class Cluster:
     Args:
         api: The library's client.
         namespace: Their namespace.
+
+    Attributes:
+        namespace: Likewise.
     """
 
     def __init__(self, api: Any, namespace: str) -> None:
@@ -62,6 +65,7 @@ class Cluster:
             broken,
             msgspec.DecodeError,
         )
+        self.namespace = namespace
         self._path = f"/api/v1/namespaces/{namespace}"
 
     @classmethod
@@ -96,6 +100,10 @@ class Cluster:
         # A watch keeps a connection for each attempt.
         found.connection_pool_maxsize = 0
         return cls(client.ApiClient(found), settings.namespace)
+
+    def beside(self, namespace: str) -> "Cluster":
+        """Return another namespace, by the same connections."""
+        return Cluster(self._api, namespace)
 
     async def close(self) -> None:
         """Close its connections."""

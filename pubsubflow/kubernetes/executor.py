@@ -43,7 +43,11 @@ class KubernetesExecutor(Executor):
     Options = Pod
     Settings = KubernetesSettings
     settings: KubernetesSettings
-    _cluster: Cluster
+    _clusters: dict[str, Cluster]
+
+    def __init__(self, settings: KubernetesSettings) -> None:
+        super().__init__(settings)
+        self._found: dict[AttemptLabel, Cluster] = {}
 
     async def open(self) -> None:
         """Connect to the cluster.
@@ -51,11 +55,13 @@ class KubernetesExecutor(Executor):
         Raises:
             ConfigError: The extra is not installed, or credentials are missing.
         """
-        self._cluster = await Cluster.connect(self.settings)
+        first = await Cluster.connect(self.settings)
+        others = {name: first.beside(name) for name in self.settings.namespaces}
+        self._clusters = others | {self.settings.namespace: first}
 
     async def close(self) -> None:
         """Give up connections; the pods go on."""
-        await self._cluster.close()
+        await self._clusters[self.settings.namespace].close()
 
     async def start(self, attempt: Attempt) -> None:
         """Create the pod of an attempt unless there is one.
@@ -63,7 +69,8 @@ class KubernetesExecutor(Executor):
         Raises:
             CannotStart: The cluster refuses it.
         """
-        name = attempt.label.name
+        name, cluster = attempt.label.name, self._chosen(attempt)
+        self._found[attempt.label] = cluster
         try:
             wanted = pod_of(attempt, self.settings)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -72,30 +79,41 @@ class KubernetesExecutor(Executor):
         try:
             # The secret first: without it a pod waits for the kubelet's next try.
             with _unless_there():
-                await self._cluster.create("secrets", secret_of(attempt, self.settings))
+                await cluster.create("secrets", secret_of(attempt, self.settings))
             try:
-                pod = await self._cluster.create("pods", wanted)
+                pod = await cluster.create("pods", wanted)
             except ClusterRefused as error:
                 if error.status != CONFLICT:
                     raise
-                await self._find_again(name)
+                await _find_again(cluster, name)
             else:
                 # A pod that somebody deletes takes its secret along.
-                await self._cluster.own(name, pod)
+                await cluster.own(name, pod)
         except ClusterRefused as error:
             if error.status in _INVALID:
-                await self._cluster.delete("secrets", name)
+                await cluster.delete("secrets", name)
             raise CannotStart(str(error), again=error.status not in _INVALID) from error
 
-    async def _find_again(self, name: str) -> None:
-        """Make sure that the pod of a name is that of an attempt which may run.
+    def _chosen(self, attempt: Attempt) -> Cluster:
+        """Return the namespace that a task names.
 
         Raises:
-            CannotStart: It has ended, and is about to be gone.
-            ClusterRefused: The server is away.
+            CannotStart: The settings do not have it.
         """
-        if is_removed(await self._cluster.get("pods", name)):
-            raise CannotStart("the pod of its start before is not removed yet", again=True)
+        name = attempt.options.namespace or self.settings.namespace
+        if name not in self._clusters:
+            text = f"namespace {name!r} is not in executors.kubernetes.namespaces of the worker"
+            raise CannotStart(text, again=False)
+        return self._clusters[name]
+
+    async def _cluster_of(self, label: AttemptLabel) -> Cluster:
+        """Return the namespace of an attempt that may have been started by another worker."""
+        first = self._clusters[self.settings.namespace]
+        if label not in self._found and len(self._clusters) > 1:
+            for each in self._clusters.values():
+                if (await each.find_pod(label.name))[0] is not None:
+                    self._found[label] = each
+        return self._found.get(label, first)
 
     async def watch(self, label: AttemptLabel, report: Callable[[str], None]) -> AttemptExit:
         """Wait until the process of an attempt has ended.
@@ -107,12 +125,13 @@ class KubernetesExecutor(Executor):
         while True:
             least, began = 0.0, anyio.current_time()
             try:
-                pod, version = await self._cluster.find_pod(label.name)
+                cluster = await self._cluster_of(label)
+                pod, version = await cluster.find_pod(label.name)
                 if pod is None:
                     return _REMOVED
                 if (found := look(pod)) is not None:
                     return found
-                async with aclosing(self._cluster.watch_pod(label.name, version)) as changes:
+                async with aclosing(cluster.watch_pod(label.name, version)) as changes:
                     async for kind, each in changes:
                         if (found := look(each, gone=kind == "DELETED")) is not None:
                             return found
@@ -126,19 +145,25 @@ class KubernetesExecutor(Executor):
 
     async def stop(self, label: AttemptLabel, grace_seconds: float) -> None:
         """Delete the pod of an attempt, with a grace."""
-        await self._cluster.delete("pods", label.name, math.ceil(grace_seconds))
+        cluster = await self._cluster_of(label)
+        await cluster.delete("pods", label.name, math.ceil(grace_seconds))
 
     async def find(self) -> list[AttemptLabel]:
         """Return the attempts of all pods of this installation, and of secrets left over."""
         selector = f"{INSTALLATION}={self.settings.installation}"
-        kinds = ("pods", "secrets")
-        items = [each for kind in kinds for each in await self._cluster.list_all(kind, selector)]
-        return list(dict.fromkeys(filter(None, map(label_of, items))))
+        found: dict[AttemptLabel, Cluster] = {}
+        for cluster in self._clusters.values():
+            for kind in ("pods", "secrets"):
+                labels = map(label_of, await cluster.list_all(kind, selector))
+                found |= dict.fromkeys(filter(None, labels), cluster)
+        self._found = found
+        return list(found)
 
     async def read_output(self, label: AttemptLabel) -> str:
         """Return the last lines of a pod's container; empty if it is gone."""
         try:
-            return await self._cluster.read_log(label.name, CONTAINER, _LINES)
+            cluster = await self._cluster_of(label)
+            return await cluster.read_log(label.name, CONTAINER, _LINES)
         except ClusterRefused as error:
             if error.status == NOT_FOUND:
                 return ""
@@ -146,8 +171,10 @@ class KubernetesExecutor(Executor):
 
     async def remove(self, label: AttemptLabel) -> None:
         """Delete what is left of an attempt."""
-        await self._cluster.delete("pods", label.name, 0)
-        await self._cluster.delete("secrets", label.name)
+        cluster = await self._cluster_of(label)
+        await cluster.delete("pods", label.name, 0)
+        await cluster.delete("secrets", label.name)
+        self._found.pop(label, None)
 
 
 class _Look:
@@ -167,6 +194,17 @@ class _Look:
                 self._report(text or "its pod has what it waited for")
             self._said = text
         return found
+
+
+async def _find_again(cluster: Cluster, name: str) -> None:
+    """Make sure that the pod of a name is that of an attempt which may run.
+
+    Raises:
+        CannotStart: It has ended, and is about to be gone.
+        ClusterRefused: The server is away.
+    """
+    if is_removed(await cluster.get("pods", name)):
+        raise CannotStart("the pod of its start before is not removed yet", again=True)
 
 
 @contextmanager

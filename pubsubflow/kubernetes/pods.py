@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pubsubflow.executors import BEGUN, BEGUN_FILE, Attempt, AttemptExit, AttemptLabel
 from pubsubflow.kubernetes.options import KubernetesSettings, Pod
@@ -110,13 +110,15 @@ def _container(base: Manifest, attempt: Attempt, settings: KubernetesSettings) -
 
 def _resources(base: Manifest, declared: ResourcesSpec | None, options: Pod) -> Manifest:
     found, known = dict(base), {}
+    kind: Literal["requests", "limits"]
     if declared is not None and declared.memory is not None:
         # The process keeps to what is declared, and says so; the kernel would just end it.
         known["memory"] = str(declared.memory + _OWN_BYTES)
     if declared is not None and declared.cpu is not None:
         known["cpu"] = f"{math.ceil(declared.cpu * 1000)}m"
-    for kind, more in (("requests", options.requests), ("limits", options.limits)):
-        values = {**found.get(kind, {}), **known, **more}
+    for kind in ("requests", "limits"):
+        given = {key: str(each) for key, each in options.resources.get(kind, {}).items()}
+        values = {**found.get(kind, {}), **known, **given}
         if values:
             found[kind] = values
     return found

@@ -28,7 +28,7 @@ SPECS = {"pods": "PodTemplateSpec", "secrets": "Secret"}
 
 
 class KubernetesApi:
-    """A cluster of one namespace.
+    """A cluster.
 
     Attributes:
         requests: Method and path of each request.
@@ -61,7 +61,7 @@ class KubernetesApi:
     async def start(cls, folder):
         api = cls(folder)
         app = web.Application()
-        place = "/api/v1/namespaces/jobs/{kind}"
+        place = "/api/v1/namespaces/{namespace}/{kind}"
         app.router.add_get(place, api.listed)
         app.router.add_post(place, api.create)
         app.router.add_get(place + "/{name}", api.get)
@@ -144,6 +144,7 @@ class KubernetesApi:
             return await self.watch(request, kind)
         labels = dict(pairs(request.query.get("labelSelector", "")))
         fields = {key.rpartition(".")[2]: value for key, value in pairs(field_selector(request))}
+        fields["namespace"] = request.match_info["namespace"]
         about = [(each, each["metadata"]) for each in self.items[kind].values()]
         found = [
             each
@@ -200,6 +201,7 @@ class KubernetesApi:
             text = f"exceeded quota: few, requested: pods=1, limited: pods={self.quota}"
             return refusal(403, f'pods "{name}" is forbidden: {text}')
         body["metadata"]["uid"] = str(uuid.uuid4())
+        body["metadata"]["namespace"] = request.match_info["namespace"]
         if kind == "secrets":
             texts = body.pop("stringData", {})
             body["data"] = {k: base64.b64encode(v.encode()).decode() for k, v in texts.items()}
@@ -212,11 +214,17 @@ class KubernetesApi:
         return web.json_response(body, status=201)
 
     async def get(self, request):
-        item = self.items[request.match_info["kind"]].get(request.match_info["name"])
+        item = self.named(request)
         return refusal(404, "not found") if item is None else web.json_response(item)
 
-    async def patch(self, request):
+    def named(self, request):
+        """Return the object that a request names, if it is in that namespace."""
         item = self.items[request.match_info["kind"]].get(request.match_info["name"])
+        place = request.match_info["namespace"]
+        return item if item and item["metadata"]["namespace"] == place else None
+
+    async def patch(self, request):
+        item = self.named(request)
         if item is None:
             return refusal(404, "not found")
         item["metadata"].update((await request.json())["metadata"])
@@ -224,7 +232,7 @@ class KubernetesApi:
 
     async def delete(self, request):
         kind, name = request.match_info["kind"], request.match_info["name"]
-        item = self.items[kind].get(name)
+        item = self.named(request)
         if item is None:
             return refusal(404, "not found")
         seconds = int(request.query.get("gracePeriodSeconds", 30))
@@ -239,7 +247,7 @@ class KubernetesApi:
 
     async def log(self, request):
         name = request.match_info["name"]
-        text = self.node.output(name) if name in self.items["pods"] else None
+        text = self.node.output(name) if self.named(request) else None
         if text is None:
             return refusal(404, "not found")
         lines = text.splitlines()[-int(request.query["tailLines"]) :]

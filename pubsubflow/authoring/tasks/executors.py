@@ -24,6 +24,10 @@ def executor_spec(value: object) -> ExecutorSpec:
     elif isinstance(value, ExecutorOptions):
         name, usual = value.executor, _plain(type(value)())
         options = {key: each for key, each in _plain(value).items() if each != usual[key]}
+        try:
+            msgspec.convert(options, type(value))
+        except msgspec.ValidationError as error:
+            raise ValueError(f"has an option of another type: {error}") from None
     else:
         raise TypeError('must be the name of an executor, as "local", or the options of one')
     if name != LOCAL and not plugins.has_plugin("executor", name):

@@ -252,7 +252,11 @@ async def test_pods_are_made_from_templates_options_and_what_tasks_declare(api):
     executor = offered(api, template=TEMPLATE).executor
     await executor.open()
     declared = ResourcesSpec(memory=1 << 30, cpu=0.5)
-    options = Pod(limits={"nvidia.com/gpu": "1"}, environment={"A": "2"}, node_selector={"a": "b"})
+    options = Pod(
+        resources={"limits": {"nvidia.com/gpu": 1}},
+        environment={"A": "2"},
+        node_selector={"a": "b"},
+    )
     one = attempt("")
     await executor.start(Attempt(**{**fields(one), "options": options, "resources": declared}))
     await executor.close()
@@ -269,6 +273,30 @@ async def test_pods_are_made_from_templates_options_and_what_tasks_declare(api):
     assert pod["spec"]["nodeSelector"] == {"a": "b"}
     assert pod["spec"]["tolerations"] == TEMPLATE["spec"]["tolerations"]
     assert pod["spec"]["automountServiceAccountToken"] is False
+
+
+async def test_a_task_may_name_one_of_the_namespaces_of_the_settings(api, executor):
+    one = attempt(SLEEPS, namespace="gpu")
+    with pytest.raises(CannotStart, match="'gpu' is not in executors"):
+        await executor.start(one)
+    both = [offered(api, namespaces=["gpu"]).executor for _ in "12"]
+    for each in both:
+        await each.open()
+    await both[0].start(one)
+    (pod,) = api.items["pods"].values()
+    assert pod["metadata"]["namespace"] == "gpu"
+    # Another worker finds it by its label alone.
+    assert await both[1].find() == [one.label]
+    assert await executor.find() == []
+    third = offered(api, namespaces=["gpu"]).executor
+    await third.open()
+    await api.until(lambda: begun(api, one))
+    await third.stop(one.label, 5)
+    assert (await third.watch(one.label, print)).exit_code == -signal.SIGTERM
+    await third.remove(one.label)
+    assert api.items == {"pods": {}, "secrets": {}}
+    for each in (*both, third):
+        await each.close()
 
 
 def fields(struct):

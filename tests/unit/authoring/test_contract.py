@@ -38,6 +38,7 @@ from pubsubflow import (
     task,
     task_group,
 )
+from pubsubflow.kubernetes import Pod
 from pubsubflow.testing import event, simulate
 
 ROOT = Path(__file__).parents[3]
@@ -114,6 +115,24 @@ def test_a_task_takes_its_keywords():
         other()
         EmptyOperator(task_id="past", wait_for_downstream=True, execution_timeout=HOUR)
     assert made.to_spec("", "").tasks[0].doc == "d"
+
+
+def test_a_pod_takes_its_keywords():
+    pod = Pod(
+        image="acme/train:7",
+        resources={"requests": {"cpu": "500m"}, "limits": {"nvidia.com/gpu": 1}},
+        template={"spec": {"tolerations": [{"key": "gpu", "operator": "Exists"}]}},
+        namespace="jobs",
+        service_account="trainer",
+        node_selector={"gpu": "a100"},
+    )
+    with DAG("engines", executor="kubernetes") as made:
+        task(task_id="usual")(print)()
+        task(task_id="own", executor=pod)(print)()
+        task(task_id="here", executor="local")(print)()
+    usual, own, here = made.to_spec("f.py", "").tasks
+    assert (usual.executor.name, here.executor.name) == ("kubernetes", "local")
+    assert msgspec.convert(own.executor.options, Pod) == pod
 
 
 def test_calling_a_decorated_dag_is_allowed():

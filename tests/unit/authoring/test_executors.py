@@ -9,6 +9,7 @@ from psf_test_executor import Bare
 from pubsubflow import DAG, task
 from pubsubflow.errors import ConfigError, DefinitionError
 from pubsubflow.executors import AttemptLabel
+from pubsubflow.kubernetes import Pod
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.source.stored_specs import EXECUTORS, PLAIN, STORED_SPEC, needed_format
 from pubsubflow.model.wire.executor_spec import ExecutorSpec, split_queue
@@ -59,6 +60,17 @@ def test_the_executor_of_a_dag_is_that_of_its_tasks():
 def test_nothing_else_is_an_executor(value):
     with pytest.raises(DefinitionError, match="name of an executor"):
         task(executor=value)(function)
+
+
+def test_an_option_of_another_type_is_an_error_of_its_line():
+    pods = {
+        "image": Pod(image=7),
+        "resources": Pod(resources={"limit": {"cpu": 1}}),
+    }
+    for name, pod in pods.items():
+        with pytest.raises(DefinitionError, match=f"option of another type.*{name}"):
+            task(executor=pod)(function)
+    task(executor=Pod(resources={"limits": {"nvidia.com/gpu": 1}}))(function)
 
 
 def test_each_attempt_elsewhere_is_a_process_of_its_own():
