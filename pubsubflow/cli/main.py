@@ -258,6 +258,15 @@ _COMMANDS = {
             "export": ("values.variables:export_variables", "Export all variables as JSON."),
         },
     ),
+    "airflow": (
+        "Check and import what an Airflow has: DAG files, connections, variables.",
+        {
+            "check": (
+                "airflow.check:check",
+                "Check whether Airflow's DAG files run here, and what to write where not.",
+            ),
+        },
+    ),
     "plugins": (
         "List plugins.",
         {

@@ -1,75 +1,202 @@
-"""Loading of one DAG file: its import, and the DAGs that it makes."""
+"""Loading of one DAG file: its import by the rules of Airflow's DagBag, and the DAGs it makes."""
 
 import hashlib
+import importlib
 import importlib.util
+import re
+import signal
 import sys
-import traceback
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import FrameType, ModuleType
 from typing import Any
 
+from airflow import settings
 from airflow.sdk import DAG
 from airflow.sdk.definitions._internal.contextmanager import DagContext
+from airflow.sdk.execution_time.supervisor import block_orm_access
+from airflow.utils.file import might_contain_dag
 from msgspec import Struct, field
 
+from pubsubflow.airflow.findings import LoadError, Note
+from pubsubflow.airflow.inside.legacy.keywords import install_keywords
+from pubsubflow.airflow.inside.loading.explain import LoadTimeout, explain
+from pubsubflow.airflow.inside.loading.lookups import GivenValues, ImportComms, Values, answer_with
+from pubsubflow.airflow.inside.loading.notes import NoteBook
+from pubsubflow.airflow.inside.loading.plugins import load_plugins
+from pubsubflow.airflow.inside.loading.policies import accept, missing_templates
+from pubsubflow.airflow.inside.loading.sources import TeamFinder, TeamLoader
+from pubsubflow.airflow.inside.loading.warned import warnings_noted
 
-class Note(Struct, frozen=True):
-    """A place in a file that was written for an older Airflow, and what stands for it."""
-
-    file: str
-    line: int
-    text: str
+_TEMPLATE_REMEDY = "put it beside the DAG file, or name its folder in template_searchpath"
 
 
 class Loaded(Struct):
     """What a file has made.
 
     Attributes:
-        dags: Id → DAG.
-        notes: What was replaced.
+        dags: Id → DAG, without those that a cluster policy skips or refuses.
+        notes: What is otherwise in Airflow 3.
         error: The exception, if the import failed.
         traceback: The user's part of its traceback.
+        problems: Why the file, or single DAGs of it, could not be loaded.
+        variables: Those that were read → how often.
+        connections: Likewise.
+        defaulted: Variables that were read and not found.
     """
 
     dags: dict[str, Any] = field(default_factory=dict)
     notes: list[Note] = field(default_factory=list)
     error: BaseException | None = None
     traceback: str = ""
+    problems: list[LoadError] = field(default_factory=list)
+    variables: dict[str, int] = field(default_factory=dict)
+    connections: dict[str, int] = field(default_factory=dict)
+    defaulted: list[str] = field(default_factory=list)
 
 
-def load(path: str, *, root: str, legacy: bool) -> Loaded:  # noqa: ARG001 - the legacy layer's
+def load(path: str, *, root: str, legacy: bool, values: Values | None = None) -> Loaded:
     """Import a DAG file and return its DAGs; whatever it raises becomes the error.
 
+    It changes the process for good (`sys.path`, finders, the SDK's classes): call it once, in a
+    process of its own.
+
     Args:
-        path: The file.
+        path: The file: Python, or a zip of modules.
         root: The folder of all files, which is found on `sys.path`.
         legacy: Whether names and keywords of older versions are replaced.
+        values: Where variables and connections come from that are read during the import.
     """
+    path, root = str(Path(path).resolve()), str(Path(root).resolve())
+    notes = NoteBook(team_folders(root))
+    lookups = answer_with(values or GivenValues())
+    block_orm_access()
+    # Airflow itself adds plugins and config alone.
     if root not in sys.path:
         sys.path.insert(0, root)
+    TeamFinder(notes, legacy=legacy).install()
+    if legacy:
+        install_keywords(notes)
+    load_plugins(notes, legacy=legacy)
+    found = Loaded()
+    with warnings_noted(notes):
+        try:
+            with _limited(path):
+                found.dags = _accepted(_dags(path, notes, legacy=legacy), found, notes, lookups)
+        except BaseException as error:  # noqa: BLE001 - user code may raise anything
+            found.error = error
+            problem = explain(error, notes, lookups, file=path, legacy=legacy)
+            found.problems.append(problem)
+            found.traceback = problem.traceback
+    found.notes = notes.notes()
+    found.variables, found.connections = dict(lookups.variables), dict(lookups.connections)
+    found.defaulted = sorted(set(lookups.missing_variables)) if found.error is None else []
+    return found
+
+
+def team_folders(root: str) -> list[str]:
+    """Return the folders whose files are the team's own.
+
+    Args:
+        root: The folder of the DAG files.
+    """
+    return [root, settings.PLUGINS_FOLDER or root, f"{settings.AIRFLOW_HOME}/config"]
+
+
+def _accepted(
+    made: list[Any], found: Loaded, notes: NoteBook, lookups: ImportComms
+) -> dict[str, Any]:
+    """Return the DAGs that pass all checks; the others are problems, one by one."""
+    dags: dict[str, Any] = {}
+    for dag in made:
+        try:
+            if accept(dag):
+                dags[dag.dag_id] = dag
+                for use in missing_templates(dag):
+                    notes.add(dag.fileloc, 0, use, _TEMPLATE_REMEDY, "fails")
+        except Exception as error:  # noqa: BLE001 - policies are user code
+            problem = explain(error, notes, lookups, file=dag.fileloc, legacy=True)
+            reason = f"DAG {dag.dag_id!r}: {problem.reason}"
+            found.problems.append(
+                LoadError(reason, problem.remedy, problem.file, problem.line, problem.traceback)
+            )
+    return dags
+
+
+def _dags(path: str, notes: NoteBook, *, legacy: bool) -> list[Any]:
+    """Import a file and return its DAGs, registered ones first, each once."""
+    DagContext.autoregistered_dags.clear()
     try:
-        return Loaded(_import(path))
-    except BaseException as error:  # noqa: BLE001 - user code may raise anything
-        return Loaded(error=error, traceback=traceback.format_exc())
+        if path.endswith(".py") or not zipfile.is_zipfile(path):
+            modules = [_import_file(path, notes, legacy=legacy)]
+        else:
+            modules = list(_import_zip(path))
+        # A set: their order is not that of the file.
+        pairs = sorted(DagContext.autoregistered_dags, key=lambda pair: str(pair[0].dag_id))
+    finally:
+        DagContext.current_autoregister_module_name = None
+        DagContext.autoregistered_dags.clear()
+    known = {id(dag) for dag, _ in pairs}
+    for module in modules:
+        for value in list(vars(module).values()):
+            if isinstance(value, DAG) and id(value) not in known:
+                known.add(id(value))
+                pairs.append((value, module))
+    for dag, module in pairs:
+        dag.fileloc = getattr(module, "__file__", None) or path
+    return [dag for dag, _ in pairs]
 
 
-def _import(path: str) -> dict[str, Any]:
-    name = f"unusual_prefix_{hashlib.sha256(path.encode()).hexdigest()[:16]}_{Path(path).stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+def _import_file(path: str, notes: NoteBook, *, legacy: bool) -> ModuleType:
+    # As Airflow names it: a file may look at its own name.
+    digest = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
+    name = f"unusual_prefix_{digest}_{re.sub(r'[.-]', '_', Path(path).stem)}"
+    loader = TeamLoader(SourceFileLoader(name, path), path, notes, legacy=legacy)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     DagContext.current_autoregister_module_name = name
-    DagContext.autoregistered_dags.clear()
+    spec.loader.exec_module(module)
+    return module
+
+
+def _import_zip(path: str) -> Iterator[ModuleType]:
+    """Import the modules at the top of an archive that may hold DAGs."""
+    sys.path.insert(0, path)
+    with zipfile.ZipFile(path) as archive:
+        for each in archive.infolist():
+            inside = Path(each.filename)
+            if inside.suffix not in (".py", ".pyc") or len(inside.parts) > 1:
+                continue
+            if might_contain_dag(each.filename, True, archive):  # noqa: FBT003 - Airflow's order
+                sys.modules.pop(inside.stem, None)
+                DagContext.current_autoregister_module_name = inside.stem
+                yield importlib.import_module(inside.stem)
+
+
+@contextmanager
+def _limited(path: str) -> Iterator[None]:
+    """Raise in user code when a file takes longer than Airflow's settings allow."""
+    seconds = float(settings.get_dagbag_import_timeout(path))
+    if seconds <= 0:
+        yield
+        return
+    started = time.monotonic()
+
+    def stop(_signal: int, _frame: FrameType | None) -> None:
+        took = time.monotonic() - started
+        raise LoadTimeout(f"loading takes longer than {seconds:g} s (it ran for {took:.1f} s)")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        spec.loader.exec_module(module)
-        found = {dag.dag_id: dag for dag, _ in DagContext.autoregistered_dags}
+        yield
     finally:
-        DagContext.current_autoregister_module_name = None
-        DagContext.autoregistered_dags.clear()
-    for value in list(vars(module).values()):
-        if isinstance(value, DAG):
-            found.setdefault(value.dag_id, value)
-    for dag in found.values():
-        dag.fileloc = path
-    return found
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,1 @@
+"""Commands for those who come from Airflow: they check its files, and import what it holds."""

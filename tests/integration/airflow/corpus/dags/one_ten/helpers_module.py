@@ -1,0 +1,5 @@
+from airflow import DAG
+
+from common.factory import make
+
+dag = make('with_helpers', DAG)

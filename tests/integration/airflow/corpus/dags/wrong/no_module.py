@@ -1,0 +1,5 @@
+from airflow import DAG
+
+import a_library_of_the_team
+
+dag = DAG("no_module")

@@ -1,0 +1,3 @@
+from airflow import DAG
+
+print "a dag of Python 2"

@@ -1,0 +1,4 @@
+from airflow import DAG
+from airflow.sensors.smart_sensor import SmartSensorOperator
+
+dag = DAG("smart")

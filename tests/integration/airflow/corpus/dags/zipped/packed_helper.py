@@ -1,0 +1,5 @@
+from airflow.operators.dummy_operator import DummyOperator
+
+
+def command():
+    return f"echo {DummyOperator.__name__}"

@@ -1,0 +1,72 @@
+"""Runs in the interpreter that has Airflow: imports every row of the table of old names.
+
+It prints a line of JSON: `module.name` → `ok`, or the error.
+"""
+
+import ast
+import json
+from datetime import UTC, datetime, timedelta
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import DAG
+
+from pubsubflow.airflow.inside.legacy import keywords, table
+from pubsubflow.airflow.inside.legacy.rewrite import rewrite
+from pubsubflow.airflow.inside.loading.notes import NoteBook
+
+
+def main():
+    notes = NoteBook(["/"])
+    found = {}
+    for row in table.rows():
+        name = row.name if row.name != "*" else _a_name_of(row)
+        found[f"{row.module}.{row.name}"] = _outcome(f"from {row.module} import {name}", notes)
+    keywords.install_keywords(notes)
+    found |= dict(_keywords())
+    print(json.dumps(found))
+
+
+def _a_name_of(row):
+    """Return a name that is in the module of today."""
+    if row.remedy:
+        return "Anything"
+    try:
+        module = __import__(row.new_module, fromlist=["_"])
+    except ImportError:
+        return "Anything"
+    return next(name for name in vars(module) if not name.startswith("_"))
+
+
+def _outcome(text, notes):
+    try:
+        tree = rewrite(ast.parse(text), "/row.py", notes)
+        exec(compile(tree, "/row.py", "exec"), {})
+    except Exception as error:  # noqa: BLE001 - the outcome is the error
+        return f"{type(error).__name__}: {error}"
+    return "ok"
+
+
+def _keywords():
+    values = {
+        "schedule_interval": "@daily",
+        "timetable": None,
+        "concurrency": 3,
+        "fail_stop": True,
+        "sla": timedelta(hours=1),
+        "task_concurrency": 2,
+        "xcom_push": True,
+    }
+    for name in keywords.DAG_KEYWORDS:
+        given = {name: values.get(name), "start_date": datetime(2025, 1, 1, tzinfo=UTC)}
+        with DAG(f"dag_{name}", **given) as dag:  # noqa: AIR002 - by its old name
+            new = keywords.DAG_KEYWORDS[name].new
+            yield f"DAG {name}", "ok" if not new or hasattr(dag, new) else "lost"
+    with DAG("operators", schedule=None):
+        for name, each in keywords.OPERATOR_KEYWORDS.items():
+            task = EmptyOperator(task_id=name, **{name: values.get(name, True)})
+            kept = each.new is None or getattr(task, each.new) == values.get(name, True)
+            yield f"operator {name}", "ok" if kept else "lost"
+
+
+if __name__ == "__main__":
+    main()

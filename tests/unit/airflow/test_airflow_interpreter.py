@@ -1,0 +1,104 @@
+"""Interpreters that do not fit are refused with what to do; export files of Airflow are read."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pubsubflow.airflow.outside.exports import read_connections, read_pools, read_variables
+from pubsubflow.airflow.outside.interpreter import find_python, probe
+from pubsubflow.cli.main import run
+from pubsubflow.errors import ConfigError, InvalidInput
+
+JSON = r"""{"dw": {"conn_type": "postgres", "host": "db", "login": "ann", "password": "p/w",
+  "schema": "sales", "port": 5432, "extra": "{\"a\": \"1\"}", "description": null}}"""
+
+
+def test_an_interpreter_without_airflow():
+    with pytest.raises(ConfigError, match=r"has no Airflow of version 3: .*-m pip install"):
+        probe(sys.executable)
+
+
+def test_no_interpreter():
+    with pytest.raises(ConfigError, match="cannot be started: No such file"):
+        probe("/no/such/python")
+
+
+def test_a_program_that_is_not_python():
+    with pytest.raises(ConfigError, match=r"is not an interpreter of Python 3\.11 or newer"):
+        probe("/bin/true")
+
+
+def test_no_airflow_on_the_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="name one by --python"):
+        find_python()
+
+
+def test_a_wrong_call_has_its_own_exit_code(capsys, tmp_path):
+    assert run(["airflow", "check", str(tmp_path), "--python", "/no/such/python"]) == 2
+    assert "cannot be started" in capsys.readouterr().err
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_variables(tmp_path):
+    text = '{"a": "x", "b": {"c": 1}, "d": {"value": [1], "description": "list"}, "e": 3}'
+    found = read_variables(written(tmp_path, "variables.json", text))
+    assert found == {"a": "x", "b": '{"c":1}', "d": "[1]", "e": "3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "c.json",
+            JSON,
+        ),
+        ("c.env", "# all\n\ndw=postgresql://ann:p%2Fw@db:5432/sales?a=1\n"),
+        ("c.env", "export AIRFLOW_CONN_DW='postgres://ann:p%2Fw@db:5432/sales?a=1'\n"),
+    ],
+)
+def test_connections(tmp_path, name, text):
+    (found,) = read_connections(written(tmp_path, name, text)).items()
+    extra = found[1].pop("extra")
+    assert extra.replace(" ", "") == '{"a":"1"}'
+    assert found == (
+        "dw",
+        {
+            "conn_type": "postgres",
+            "host": "db",
+            "login": "ann",
+            "password": "p/w",
+            "schema": "sales",
+            "port": 5432,
+        },
+    )
+
+
+def test_pools(tmp_path):
+    text = '{"db": {"slots": 3, "description": "", "include_deferred": true, "team_name": "x"}}'
+    assert read_pools(written(tmp_path, "pools.json", text))["db"].slots == 3
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "message"),
+    [
+        (read_variables, "[1]", "holds no object of names"),
+        (read_variables, "{", "is not JSON"),
+        (read_connections, '{"a": {"host": "x"}}', "has no conn_type"),
+        (read_pools, '{"a": {}}', "is not an export of Airflow's pools"),
+    ],
+)
+def test_a_file_of_another_kind(tmp_path, read, text, message):
+    with pytest.raises(InvalidInput, match=message):
+        read(written(tmp_path, "x.json", text))
+
+
+def test_a_line_that_is_none(tmp_path):
+    with pytest.raises(InvalidInput, match="a line is NAME=URI"):
+        read_connections(written(tmp_path, "x.env", "just text"))
