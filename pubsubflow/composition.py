@@ -150,6 +150,7 @@ class Composition:
         servers = self._resources.servers
         if servers is not None:
             servers.watch_streams(lambda: self._bus.stalled_seconds)
+            servers.watch_answers(lambda: self._commands.uptime.unanswered_seconds)
         return servers
 
     def _stream_keeper(self) -> Service:
@@ -178,6 +179,7 @@ class Composition:
             bus=self._bus,
             commands=self._commands,
             settings=SweeperSettings(history_hours=self._config.live.history_hours),
+            uptime=self._commands.uptime,
         )
 
     def _retention(self) -> Service:

@@ -44,6 +44,7 @@ class StreamKeeper:
         self._every_seconds = every_seconds
         self.available = True
         self._leftovers_at = 0.0
+        self._turn = 0
 
     async def run(
         self,
@@ -65,7 +66,10 @@ class StreamKeeper:
     async def _check(self) -> None:
         error = None
         try:
-            await self._bus.stream_set.restore()
+            # A single server has all streams or none; those of a cluster have a leader each.
+            one_by_one = self.available and not self._bus.client.is_clustered
+            await self._bus.stream_set.restore(self._turn if one_by_one else None)
+            self._turn += 1
             if self._bus.client.is_clustered:
                 await read_leaders(self._bus)
             if anyio.current_time() >= self._leftovers_at:

@@ -51,14 +51,18 @@ class StreamSet(Struct, frozen=True):
             await retry(partial(ensure, config))
         self._log_replicas(min(found))
 
-    async def restore(self) -> None:
+    async def restore(self, turn: int | None = None) -> None:
         """Create streams that are missing, and add replicas that they could not have before.
+
+        Args:
+            turn: Look at one stream alone, another one at each turn; at all if left out.
 
         Raises:
             BusUnavailable: JetStream does not answer, or a stream has no leader.
             ConfigError: JetStream refuses a stream.
         """
-        for config in self._configs():
+        configs = self._configs()
+        for config in configs if turn is None else [configs[turn % len(configs)]]:
             await streams.restore_stream(self.bus, config, flexible=self._flexible)
 
     @property

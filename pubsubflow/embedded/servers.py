@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -94,6 +96,7 @@ class EmbeddedServers:
         self._nats: NatsServer | None = None
         self._postgres: PostgresServer | None = None
         self._stalled_seconds: Callable[[], float] = float
+        self._unanswered_seconds: Callable[[], float] = lambda: inf
 
     @property
     def nats(self) -> NatsAddress:
@@ -179,6 +182,14 @@ class EmbeddedServers:
         """
         self._stalled_seconds = stalled_seconds
 
+    def watch_answers(self, unanswered_seconds: Callable[[], float]) -> None:
+        """Have servers that answer this daemon probed more rarely.
+
+        Args:
+            unanswered_seconds: How long ago both have answered.
+        """
+        self._unanswered_seconds = unanswered_seconds
+
     async def run(
         self,
         stopping: anyio.Event,
@@ -194,8 +205,11 @@ class EmbeddedServers:
             for server in (nats, postgres):
                 group.start_soon(_restart_on_exit, server, name=f"restart {server.name}")
             group.start_soon(_maintain, nats, postgres, name="maintain servers")
-            group.start_soon(watch_server, nats, self._nats_stalled_seconds, name="watch nats")
-            group.start_soon(watch_server, postgres, name="watch postgres")
+            answered = self._unanswered_seconds
+            group.start_soon(
+                partial(watch_server, nats, self._nats_stalled_seconds, unanswered_seconds=answered)
+            )
+            group.start_soon(partial(watch_server, postgres, unanswered_seconds=answered))
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()

@@ -6,6 +6,7 @@ there is by then (nats-server keeps the write error of a stream's file).
 """
 
 from collections.abc import Callable
+from math import inf
 from typing import Protocol
 
 import anyio
@@ -20,6 +21,8 @@ _MISSED_PROBES = 5
 """Probes without an answer before a server counts as hanging. They are counted, not timed: a daemon
 that was stopped itself, or a machine that slept, has missed none."""
 _STALLED_SECONDS = 10.0
+_TRUSTED_PROBES = 15
+"""Probes that are left out at most, one after the other, of a server that answers its clients."""
 
 
 class WatchedServer(Protocol):
@@ -47,6 +50,7 @@ async def watch_server(
     server: WatchedServer,
     stalled_seconds: Callable[[], float] = float,
     *,
+    unanswered_seconds: Callable[[], float] = lambda: inf,
     probe_seconds: float = _PROBE_SECONDS,
 ) -> None:
     """End a server whenever it hangs, or cannot work until it is started again.
@@ -54,9 +58,10 @@ async def watch_server(
     Args:
         server: The server.
         stalled_seconds: For how long it has not done what its clients wait for.
+        unanswered_seconds: How long ago it has answered a client of this daemon.
         probe_seconds: Pause between two probes.
     """
-    missed, probed = 0, server.pid
+    missed, trusted, probed = 0, 0, server.pid
     while True:
         await anyio.sleep(probe_seconds)
         if server.pid is None or server.pid != probed:  # it ends, or has just been started
@@ -64,7 +69,10 @@ async def watch_server(
             continue
         if files_exhausted():  # then the probe fails, not the server
             continue
-        missed = 0 if await server.answers() else missed + 1
+        # A new connection costs a server more than all that an idle daemon does.
+        trusted = trusted + 1 if unanswered_seconds() < probe_seconds else 0
+        answers = bool(trusted % _TRUSTED_PROBES) or await server.answers()
+        missed = 0 if answers else missed + 1
         reason = server.fault()
         if reason is None and stalled_seconds() >= _STALLED_SECONDS:
             reason = f"it has stored nothing for {stalled_seconds():.0f} s"

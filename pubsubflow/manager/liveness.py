@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 _SAVE_SECONDS = 0.5
 """Pause in which the heartbeats of many workers gather."""
-_WATCH_SECONDS = 1.0
+_WATCH_SECONDS = 1.5
 _ANSWER_SECONDS = 1.5
 _JUMP_SECONDS = 2.0
 """Less is the time that a query takes, or a clock that is corrected slowly."""
@@ -95,6 +95,7 @@ class Uptime:
     def __init__(self, bus: Bus, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._since = monotonic()
+        self._answered_at = self._since
         self._ahead: float | None = None
         self._bus = bus
         bus.on_reconnect(self.restart)
@@ -104,8 +105,13 @@ class Uptime:
         """For how long both have been reachable; 0 while NATS is away."""
         return self._monotonic() - self._since if self._bus.connected else 0.0
 
+    @property
+    def unanswered_seconds(self) -> float:
+        """How long ago both have answered."""
+        return self._monotonic() - self._answered_at
+
     async def watch(self, database: Database, clock: StoreClock) -> None:
-        """Make sure once a second that both servers answer, and that this process runs.
+        """Make sure every 1.5 s that both servers answer, and that this process runs.
 
         What hangs breaks no connection: a process or server that was stopped for a while, and goes
         on, has not heard the workers meanwhile.
@@ -122,6 +128,8 @@ class Uptime:
             late = self._monotonic() - before > _ANSWER_SECONDS
             if limit.cancelled_caught or late:
                 self.restart()
+            else:
+                self._answered_at = self._monotonic()
             before = self._monotonic()
             await anyio.sleep(_WATCH_SECONDS)
             if self._monotonic() - before > _WATCH_SECONDS + _ANSWER_SECONDS:

@@ -91,6 +91,7 @@ class Manager:
 
     Attributes:
         run_ends: Announces ends of runs to those in this daemon who wait for them.
+        uptime: For how long both servers have been reachable.
     """
 
     def __init__(
@@ -119,7 +120,7 @@ class Manager:
             tracing=self._tracing,
             max_map_length=self._settings.max_map_length,
         )
-        self._uptime = Uptime(bus)
+        self.uptime = Uptime(bus)
         self.run_ends = RunEnds()
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()
@@ -190,7 +191,7 @@ class Manager:
     async def _listen(self, group: anyio.abc.TaskGroup, stopping: anyio.Event) -> None:
         requests = WorkerRequestServer(
             self._database,
-            self._uptime,
+            self.uptime,
             connections=self._connections,
             variables=self._variables,
             execute=self.execute,
@@ -210,8 +211,8 @@ class Manager:
     async def _watch(self, stopping: anyio.Event) -> None:
         """Save heartbeats, and watch the servers, until `stopping` is set."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._heartbeats.keep_saving, self._database, self._uptime)
-            group.start_soon(self._uptime.watch, self._database, self.clock)
+            group.start_soon(self._heartbeats.keep_saving, self._database, self.uptime)
+            group.start_soon(self.uptime.watch, self._database, self.clock)
             await stopping.wait()
             group.cancel_scope.cancel()
 
@@ -257,7 +258,7 @@ class Manager:
                     return
             except Unavailable as error:
                 # No heartbeat could be saved meanwhile, so the silence of workers means nothing.
-                self._uptime.restart()
+                self.uptime.restart()
                 pause = self._outage.begin(str(error))
                 if stopping.is_set():
                     give_up(batch)

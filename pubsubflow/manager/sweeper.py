@@ -43,7 +43,6 @@ from pubsubflow.services import run_until
 from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
-from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.read.task_waits import ServedQueues
 
 log = structlog.get_logger()
@@ -81,6 +80,8 @@ class Sweeper:
         commands: Carries out the checks of event waits that a manager lost; None to leave them to
             another sweeper.
         settings: How it works.
+        uptime: For how long both servers have been reachable, as a manager of this daemon watches
+            it; watched here if left out.
     """
 
     def __init__(
@@ -90,13 +91,15 @@ class Sweeper:
         bus: Bus,
         commands: CommandHandler | None = None,
         settings: SweeperSettings | None = None,
+        uptime: Uptime | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
         self._commands = commands
         self._settings = settings or SweeperSettings()
         self._specs = SpecCache(1000)
-        self._uptime = Uptime(bus)
+        self._watches = uptime is None
+        self._uptime = uptime or Uptime(bus)
         self._prune_at = 0.0
         self._checks_at = 0.0
         self._unserved: dict[str, float] = {}  # queue → when the next warning of it is due
@@ -111,7 +114,8 @@ class Sweeper:
         # Cancelled in the middle of a sweep as well: one that waits for JetStream would hold up the
         # stop, and what it leaves undone the next sweeper does.
         watch = partial(self._uptime.watch, self._database, StoreClock())
-        await run_until(stopping, self._keep_sweeping, watch, task_status=task_status)
+        watching = (watch,) if self._watches else ()
+        await run_until(stopping, self._keep_sweeping, *watching, task_status=task_status)
 
     async def _keep_sweeping(self) -> None:
         pause = self._settings.every_seconds
@@ -140,21 +144,17 @@ class Sweeper:
     async def _sweep_fairly(self) -> int:
         settings = self._settings
         async with self._database.connection() as connection:
-            self._uptime.note_clock(await connection.fetchval(SQL["read_clock"]))
+            (due,) = await ManagerTransaction(connection).fetch(
+                "find_sweep_work", settings.worker_seconds
+            )
+        self._uptime.note_clock(due["clock"])
         reachable = self._uptime.seconds
-        await self._check_event_waits()
-        await self._check_past_waits()
-        await self._advance_backfills()
-        if anyio.current_time() >= self._checks_at:
-            await self._sweep_checks()
-            await self._start_queued_runs()
-            self._checks_at = anyio.current_time() + _CHECKS_SECONDS
-        if anyio.current_time() >= self._prune_at:
-            await self._prune_changes()
-            self._prune_at = anyio.current_time() + _PRUNE_SECONDS
+        await self._repair(due)
         # A worker that could not get through for that long is not silent.
-        if reachable >= settings.worker_seconds:
+        if due["workers"] and reachable >= settings.worker_seconds:
             await self._declare_lost_workers(settings.worker_seconds)
+        if not (due["tasks"] or self._unserved):
+            return 0
         # Before the tasks are read: a result that is processed after this changes its row first.
         stats = await self._bus.read_consumer_stats(STREAM_IN, "managers")
         seconds = settings.undelivered_seconds
@@ -163,6 +163,22 @@ class Sweeper:
         if stats.waiting or reachable < settings.undelivered_seconds:
             return 0
         return await self._publish_again(seconds)
+
+    async def _repair(self, due: Row) -> None:
+        """Have done what a manager that has died has left, as far as there may be any."""
+        if due["event_waits"]:
+            await self._check_event_waits()
+        if due["past_waits"]:
+            await self._check_past_waits()
+        if due["backfills"]:
+            await self._advance_backfills()
+        if anyio.current_time() >= self._checks_at:
+            await self._sweep_checks()
+            await self._start_queued_runs()
+            self._checks_at = anyio.current_time() + _CHECKS_SECONDS
+        if anyio.current_time() >= self._prune_at:
+            await self._prune_changes()
+            self._prune_at = anyio.current_time() + _PRUNE_SECONDS
 
     async def _declare_lost_workers(self, reachable_seconds: float = 0.0) -> None:
         async with self._database.connection() as connection:
@@ -233,9 +249,10 @@ class Sweeper:
             transaction = ManagerTransaction(connection)
             lost = await self._claim(transaction, undelivered_seconds)
             orders = await self._orders(lost, transaction) if lost else []
-            self._warn_unserved(
-                Counter(queue for queue, _ in orders), await ServedQueues.read(connection)
-            )
+            if orders or self._unserved:
+                self._warn_unserved(
+                    Counter(queue for queue, _ in orders), await ServedQueues.read(connection)
+                )
         published = 0
         for queue, order in orders:
             try:

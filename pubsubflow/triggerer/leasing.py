@@ -133,7 +133,8 @@ class Leasing:
                     await self._renew()
                 # After an interruption of ours all others seem silent: wait until they have had
                 # the time to renew their leases.
-                if self._clock() - self._interrupted_at > settings.silent_seconds:
+                interrupted = self._clock() - self._interrupted_at <= settings.silent_seconds
+                if self._others and not interrupted:
                     await self._release_silent()
         except (Unavailable, TimeoutError) as error:
             self._on_unavailable(error)

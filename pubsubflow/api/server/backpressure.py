@@ -1,9 +1,9 @@
 """Back-pressure refuses events while the managers are behind or the disk is nearly full.
 
-The load is measured twice a second, not once a request: the commands that this daemon's manager has
-not processed, what JetStream holds for all managers, and the free disk space where the servers are
-our own. Once events are refused, they are until half of the backlog is gone, so that it does not
-flap. See docs/adr/0013-back-pressure.md.
+The load is measured twice a second while events come, not once a request: the commands that this
+daemon's manager has not processed, what JetStream holds for all managers, and the free disk space
+where the servers are our own. Once events are refused, they are until half of the backlog is gone,
+so that it does not flap. See docs/adr/0013-back-pressure.md.
 """
 
 import shutil
@@ -26,6 +26,8 @@ from pubsubflow.model.wire.backlog import QueueBacklog
 log = structlog.get_logger(__name__)
 
 SAMPLE_SECONDS = 0.5
+IDLE_SECONDS = 5.0
+"""Interval of the measurements while no events come and none wait."""
 MAX_RETRY_SECONDS = 60
 DISK_RETRY_SECONDS = 30
 UNKNOWN_RETRY_SECONDS = 5
@@ -141,6 +143,7 @@ class Backpressure:
 
     Attributes:
         refusal: Why events are refused now; None if they are accepted.
+        events_came: Is set by requests that bring events.
     """
 
     def __init__(
@@ -163,12 +166,18 @@ class Backpressure:
         self._away = False
         self._answered_at: float | None = None
         self.refusal: IngestRefusal | None = None
+        self.events_came = anyio.Event()
 
     async def run(self) -> None:
         """Measure at intervals until cancelled."""
         while True:
+            came, self.events_came = self.events_came, anyio.Event()
             await self.measure()
-            await anyio.sleep(self._sample_seconds)
+            if came.is_set() or self._sample.pending or self.refusal is not None:
+                await anyio.sleep(self._sample_seconds)
+            else:
+                with anyio.move_on_after(IDLE_SECONDS):
+                    await self.events_came.wait()
 
     async def measure(self) -> None:
         """Measure once, and decide."""

@@ -160,6 +160,7 @@ class OpenConnections:
     def __init__(self, settings: ApiSettings) -> None:
         self._settings = settings
         self._open: dict[web.RequestHandler, ClientConnection] = {}
+        self._some = anyio.Event()
 
     def __len__(self) -> int:
         """Return the number of open connections."""
@@ -203,6 +204,7 @@ class OpenConnections:
             else:
                 new.is_reserved = True
         self._open[new.inner] = new
+        self._some.set()
         return True
 
     @contextmanager
@@ -224,6 +226,9 @@ class OpenConnections:
         settings = self._settings
         shortest = min(settings.header_seconds, settings.read_seconds)
         while True:
+            if not self._open:
+                self._some = anyio.Event()
+                await self._some.wait()
             await anyio.sleep(min(_WATCH_SECONDS, shortest / 4))
             for each in list(self._open.values()):
                 overdue = each.overdue(settings)

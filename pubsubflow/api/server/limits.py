@@ -144,6 +144,7 @@ class RequestLimits:
             BadRequest: It is refused for now (429).
         """
         connection = self._connections.of(request)
+        self._backpressure.events_came.set()
         refusal = self._backpressure.refusal
         if refusal is not None:
             self._refuse(connection, refusal.reason, refusal.retry_seconds)

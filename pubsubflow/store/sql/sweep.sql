@@ -30,6 +30,21 @@ WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index 
   AND task_live.state = 'queued' AND task_live.queued_at = n.queued_at
 RETURNING task_live.run, task_live.node, task_live.map_index;
 
+-- name: find_sweep_work
+-- Return the time, in seconds since 1970, and what a sweep may find: event waits that are due, waits
+-- for previous runs, open backfills, workers without a heartbeat for $1 seconds, tasks on their way.
+SELECT extract(epoch FROM clock_timestamp())::float8 AS clock,
+       EXISTS (SELECT FROM event_wait WHERE due) AS event_waits,
+       EXISTS (SELECT FROM past_wait) AS past_waits,
+       EXISTS (SELECT FROM backfill WHERE open) AS backfills,
+       tasks.found AS tasks,
+       tasks.found OR EXISTS (
+           SELECT FROM worker
+           WHERE seen_at < now() - make_interval(secs => $1)
+              OR seen_at > now() + make_interval(secs => $1)
+       ) AS workers
+FROM (SELECT EXISTS (SELECT FROM task_live WHERE state IN ('queued', 'running')) AS found) AS tasks;
+
 -- name: find_dead_workers
 -- Return workers without a heartbeat for $1 seconds, and owners of chained tasks that are not
 -- registered.

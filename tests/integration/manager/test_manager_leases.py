@@ -91,9 +91,9 @@ async def test_silence_counts_only_while_the_manager_listens(harness, order):
     async with harness.database.connection() as connection:
         await connection.execute("UPDATE worker SET seen_at = now() - interval '1 minute'")
     assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.TAKEN
-    harness.managers[0]._uptime._since -= BEAT_SECONDS
+    harness.managers[0].uptime._since -= BEAT_SECONDS
     assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.FREE
-    harness.managers[0]._uptime.restart()
+    harness.managers[0].uptime.restart()
     assert await request_lease(harness, *fence(order), "w2") is LeaseStatus.TAKEN
 
 

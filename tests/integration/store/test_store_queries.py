@@ -25,6 +25,7 @@ BIG = {
 }  # fmt: skip
 SWEEPS = {  # looked through now and then; the table holds only what is not finished
     "find_undelivered_tasks": {"task_live"},
+    "find_sweep_work": {"task_live"},
     "find_dead_workers": {"task_live"},
     "find_chained_runs": {"task_live"},
     "page_live_runs": {"run_live"},
