@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import re
 import signal
 import sys
@@ -25,7 +26,7 @@ from msgspec import Struct, field
 from pubsubflow.airflow.findings import LoadError, Note
 from pubsubflow.airflow.inside.legacy.keywords import install_keywords
 from pubsubflow.airflow.inside.loading.explain import LoadTimeout, explain
-from pubsubflow.airflow.inside.loading.lookups import GivenValues, ImportComms, Values, answer_with
+from pubsubflow.airflow.inside.loading.lookups import ImportComms, Values, answers_from
 from pubsubflow.airflow.inside.loading.notes import NoteBook
 from pubsubflow.airflow.inside.loading.plugins import load_plugins
 from pubsubflow.airflow.inside.loading.policies import accept, missing_templates
@@ -69,11 +70,12 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
         path: The file: Python, or a zip of modules.
         root: The folder of all files, which is found on `sys.path`.
         legacy: Whether names and keywords of older versions are replaced.
-        values: Where variables and connections come from that are read during the import.
+        values: Where variables and connections come from that are read during the import; what
+            answers the SDK in this process if left out.
     """
-    path, root = str(Path(path).resolve()), str(Path(root).resolve())
+    # As they are written: names of modules and what bundles hold are below these, links or not.
+    path, root = os.path.abspath(path), os.path.abspath(root)  # noqa: PTH100
     notes = NoteBook(team_folders(root))
-    lookups = answer_with(values or GivenValues())
     block_orm_access()
     # Airflow itself adds plugins and config alone.
     if root not in sys.path:
@@ -82,6 +84,15 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
     if legacy:
         install_keywords(notes)
     load_plugins(notes, legacy=legacy)
+    with answers_from(values) as lookups:
+        found = _loaded(path, notes, lookups, legacy=legacy)
+    found.notes = notes.notes()
+    found.variables, found.connections = dict(lookups.variables), dict(lookups.connections)
+    found.defaulted = sorted(set(lookups.missing_variables)) if found.error is None else []
+    return found
+
+
+def _loaded(path: str, notes: NoteBook, lookups: ImportComms, *, legacy: bool) -> Loaded:
     found = Loaded()
     with warnings_noted(notes):
         try:
@@ -92,9 +103,6 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
             problem = explain(error, notes, lookups, file=path, legacy=legacy)
             found.problems.append(problem)
             found.traceback = problem.traceback
-    found.notes = notes.notes()
-    found.variables, found.connections = dict(lookups.variables), dict(lookups.connections)
-    found.defaulted = sorted(set(lookups.missing_variables)) if found.error is None else []
     return found
 
 

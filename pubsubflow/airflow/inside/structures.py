@@ -15,9 +15,12 @@ def loaded_structure(path: str, *, root: str, legacy: bool) -> LoadedStructure:
 def structure_of(found: Loaded) -> LoadedStructure:
     """Return the structures of what a file has made."""
     notes = tuple(f"{note.file}:{note.line}: {note.text}" for note in found.notes)
-    if found.error is not None:
-        return _failed(found.error, notes, found.traceback)
+    texts = tuple(": ".join(filter(None, (each.reason, each.remedy))) for each in found.problems)
+    if found.error is not None or (texts and not found.dags):
+        return LoadedStructure((), notes, texts[0], found.traceback)
     try:
+        # Single DAGs may be refused, as by a policy: the others of the file are there.
+        notes += texts
         return LoadedStructure(tuple(map(translate, found.dags.values())), notes)
     except Exception as error:  # noqa: BLE001 - a DAG may hold anything
         return _failed(error, notes, traceback.format_exc())

@@ -17,7 +17,7 @@ class NoteBook:
     """
 
     def __init__(self, folders: Iterable[str]) -> None:
-        self._folders = tuple(f"{Path(each).resolve()}/" for each in folders)
+        self._folders = tuple(f"{Path(each).absolute()}/" for each in folders)
         self._notes: dict[tuple[str, int, str], Note] = {}
 
     def add(self, file: str, line: int, use: str, today: str, kind: NoteKind = "legacy") -> None:
