@@ -15,9 +15,14 @@ CHART = ROOT / "charts" / "pubsubflow"
 RENDERED = ROOT / "tests" / "unit" / "deploy" / "chart"
 _SECRET = {"natsToken": "token", "postgresPassword": "password", "keys": "psfkey_\n"}
 _HPA = {"queues": ["gpu"], "autoscaling": {"kind": "hpa", "min": 1, "max": 4}}
+_PODS = {"queues": ["default"], "pods": {"namespace": "jobs", "namespaces": ["gpu"]}}
 CASES: dict[str, dict[str, Any]] = {
     # Everything of the chart's own.
-    "whole": {"secret": _SECRET, "dags": {"files": {"a.py": "import pubsubflow\n"}}},
+    "whole": {
+        "secret": _SECRET,
+        "dags": {"files": {"a.py": "import pubsubflow\n"}},
+        "workers": {"pods": _PODS},
+    },
     # Servers, secrets and DAG files that exist; roles apart; all that is optional.
     "external": {
         "secret": {"existing": "theirs"},

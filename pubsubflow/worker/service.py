@@ -222,7 +222,7 @@ class Worker:
             )
             group.start_soon(by_plugin.run)
         for queue in settings.queues:
-            for kind in _KINDS:
+            for kind in _KINDS if self._offers.serves_plain else ():
                 engine = self._pools[self._offers.usual or kind]
                 self._consume_queue(f"{queue}-{kind}", f"{queue}.{kind}", engine)
             for offered in self._offers:

@@ -72,6 +72,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
             its own, the name of an account, or nothing for root.
         executor: Where tasks run that name no executor: `local`, or one that has a section
             `[executors.NAME]`.
+        only_executors: Whether it takes no task for processes of its own: then no user code runs
+            beside it, and none gets its rights on a cluster.
     """
 
     queues: Annotated[tuple[QueueName, ...], Meta(min_length=1)] = ("default",)
@@ -97,3 +99,4 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     cpu: Cpus | None = None
     cgroup: Annotated[str, Meta(pattern=r"^(auto|off|/.+)$")] = "auto"
     executor: str = "local"
+    only_executors: bool = False

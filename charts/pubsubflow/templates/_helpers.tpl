@@ -36,6 +36,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end -}}
 
+{{/* NATS as pods of other namespaces reach it. */}}
+{{- define "psf.natsUrlAbroad" -}}
+{{- $name := include "psf.name" . -}}
+{{- if .Values.nats.enabled -}}
+{{- $urls := list -}}
+{{- range $i := until 3 -}}
+{{- $urls = append $urls (printf "nats://%s-nats-%d.%s-nats.%s:4222" $name $i $name $.Release.Namespace) -}}
+{{- end -}}
+{{- join "," $urls -}}
+{{- else -}}
+{{- .Values.nats.url -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "psf.postgresUrl" -}}
 {{- if .Values.postgres.enabled -}}
 {{- printf "postgres://pubsubflow@%s-postgres:5432/pubsubflow" (include "psf.name" .) -}}
@@ -78,11 +92,11 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
-{{/* What every pod has: spread over nodes, no token of the API server. */}}
+{{/* What every pod has: spread over nodes; no token of the API server but for those that make pods. */}}
 {{- define "psf.pod" -}}
 {{- $root := .root -}}
-serviceAccountName: {{ include "psf.name" $root }}
-automountServiceAccountToken: false
+serviceAccountName: {{ include "psf.name" $root }}{{ if .makesPods }}-pods{{ end }}
+automountServiceAccountToken: {{ .makesPods | default false }}
 enableServiceLinks: false
 {{- with $root.Values.imagePullSecrets }}
 imagePullSecrets: {{ toJson . }}

@@ -21,11 +21,12 @@ class ExecutorOffers:
         settings: The worker's.
 
     Raises:
-        ConfigError: The settings name an executor that is not among these.
+        ConfigError: The settings name an executor that is not among these, or allow no task.
 
     Attributes:
         queues: The queues that the worker serves, those of executors among them.
         usual: The executor of tasks that name none; None for the worker's own processes.
+        serves_plain: Whether it takes tasks that name none.
     """
 
     def __init__(self, executors: Sequence[OfferedExecutor], settings: WorkerSettings) -> None:
@@ -36,9 +37,15 @@ class ExecutorOffers:
                 f"configuration: worker.executor is {settings.executor!r}, which is not offered: "
                 f"add a section [executors.{settings.executor}]"
             )
+        if settings.only_executors and not names:
+            raise ConfigError(
+                "configuration: worker.only_executors is set, and no executor is offered: add a "
+                "section [executors.NAME]"
+            )
         self.usual = None if settings.executor == LOCAL else settings.executor
+        self.serves_plain = self.usual is not None or not settings.only_executors
         self.queues = (
-            *settings.queues,
+            *(settings.queues if self.serves_plain else ()),
             *(self.queue(queue, name) for queue in settings.queues for name in names),
         )
 

@@ -1,7 +1,7 @@
 """Settings of executors, and what the process of an attempt gets at its start."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 from msgspec import Struct
@@ -76,13 +76,23 @@ def load_executor(name: str, section: dict[str, Any]) -> OfferedExecutor:
     found = load_plugin("executor", name)
     if not (isinstance(found, type) and issubclass(found, Executor)):
         raise ConfigError(f"executor {name!r} is not a subclass of pubsubflow.executors.Executor")
-    own = {key: each for key, each in section.items() if key not in _Common.__struct_fields__}
+    lists = {each.name for each in msgspec.structs.fields(found.Settings) if _is_list(each.type)}
+    own = {
+        # As in the environment: a,b.
+        key: each.split(",") if key in lists and isinstance(each, str) else each
+        for key, each in section.items()
+        if key not in _Common.__struct_fields__
+    }
     try:
         common = msgspec.convert(section, _Common, strict=False)
         settings = msgspec.convert(own, found.Settings, strict=False, dec_hook=_read_path)
     except msgspec.ValidationError as error:
         raise ConfigError(f"configuration: {path}: {error}") from error
     return OfferedExecutor(name, found(settings), common.slots, common.nats_url)
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) in (list, tuple)
 
 
 def _read_path(kind: type, value: Any) -> Any:
@@ -110,6 +120,7 @@ def attempt_settings(
     alone = msgspec.structs.replace(
         worker,
         executor=LOCAL,
+        only_executors=False,
         processes=1,
         async_slots=1,
         warm_processes=0,

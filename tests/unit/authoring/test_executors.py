@@ -135,3 +135,14 @@ def test_an_order_is_cut_to_its_first_task():
     assert (cut[13], cut[14], cut[15]) == ([], [5.0], [])
     short = msgspec.msgpack.encode(message[:10])
     assert without_chain(short) == short
+
+
+def test_a_worker_of_executors_alone_serves_their_queues_alone(tmp_path):
+    bare = load_executor("bare", {"folder": str(tmp_path)})
+    settings = WorkerSettings(queues=("a", "b"), only_executors=True)
+    offers = ExecutorOffers([bare], settings)
+    assert (offers.queues, offers.serves_plain) == (("a@bare", "b@bare"), False)
+    usual = WorkerSettings(only_executors=True, executor="bare")
+    assert ExecutorOffers([bare], usual).queues == ("default", "default@bare")
+    with pytest.raises(ConfigError, match=r"worker\.only_executors is set"):
+        ExecutorOffers([], settings)

@@ -1,12 +1,16 @@
 """The Helm chart, as Helm renders it: valid for Kubernetes, and safe by default."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
+from pubsubflow.config.settings import load_config
+from pubsubflow.kubernetes.options import KubernetesSettings
+from pubsubflow.worker.executors.settings import load_executor
 from support.compose import ROOT
 from tools.chart import CASES, RENDERED, digest
 
@@ -54,7 +58,10 @@ def test_every_object_is_valid_by_kubernetes_own_schema(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_names_are_unique_and_selectors_match_their_pods(case):
-    names = [(each["kind"], each["metadata"]["name"]) for each in objects(case)]
+    names = [
+        (each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"])
+        for each in objects(case)
+    ]
     assert len(set(names)) == len(names)
     for name, each in of_kind(case, "Deployment", "StatefulSet").items():
         labels = each["spec"]["template"]["metadata"]["labels"]
@@ -72,7 +79,9 @@ def test_no_container_is_root_or_can_write_to_its_image(case):
     for name, template in pods(case).items():
         spec = template["spec"]
         assert spec["securityContext"]["runAsNonRoot"], name
-        assert spec["automountServiceAccountToken"] is False
+        makes_pods = name == "psf-worker-pods"
+        assert spec["automountServiceAccountToken"] is makes_pods
+        assert spec["serviceAccountName"] == ("psf-pods" if makes_pods else "psf")
         for container in (*spec["containers"], *spec.get("initContainers", ())):
             rights = container["securityContext"]
             assert rights["readOnlyRootFilesystem"]
@@ -132,6 +141,32 @@ def test_workers_scale_by_what_waits_over_their_slots():
         assert all(f"pubsubflow_cluster_{name}{{" in query for query in queries.values())
     # Its number of replicas is the autoscaler's.
     assert "replicas" not in of_kind("external", "Deployment")["psf-worker-default"]["spec"]
+
+
+def test_a_worker_that_makes_pods_may_do_what_the_page_lists_and_runs_no_task(tmp_path):
+    (container,) = pods("whole")["psf-worker-pods"]["spec"]["containers"]
+    environ = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    config = load_config(file=Path(os.devnull), environ=environ, flags={"home": tmp_path})
+    assert config.worker.only_executors
+    offered = load_executor("kubernetes", config.executors["kubernetes"])
+    assert offered.slots == 100
+    assert offered.nats_url.startswith("nats://psf-nats-0.psf-nats.data:4222,")
+    assert offered.executor.settings == KubernetesSettings(
+        namespace="jobs", image="pubsubflow:0.1.0", namespaces=("gpu",), installation="psf"
+    )
+    page = (ROOT / "docs/kubernetes.md").read_text(encoding="utf-8")
+    listed = yaml.safe_load(
+        page[page.index("apiVersion: rbac") : page.index("```", page.index("rbac"))]
+    )
+    roles = [each for each in objects("whole") if each["kind"] == "Role"]
+    assert {each["metadata"]["namespace"] for each in roles} == {"jobs", "gpu"}
+    for each in roles:
+        assert each["rules"] == listed["rules"]
+    for each in objects("whole"):
+        if each["kind"] == "RoleBinding":
+            assert each["subjects"] == [
+                {"kind": "ServiceAccount", "name": "psf-pods", "namespace": "data"}
+            ]
 
 
 def test_tables_are_migrated_before_an_upgrade():
