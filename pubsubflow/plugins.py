@@ -30,7 +30,10 @@ GROUPS: Mapping[str, str] = {
 _OWN_TRIGGERS = {"pubsubflow.RunEnded": "pubsubflow.model.triggers:RunEnded"}
 
 _OWN: Mapping[str, Mapping[str, str]] = {
-    "executor": {"kubernetes": "pubsubflow.kubernetes.executor:KubernetesExecutor"},
+    "executor": {
+        "dask": "pubsubflow.dask.executor:DaskExecutor",
+        "kubernetes": "pubsubflow.kubernetes.executor:KubernetesExecutor",
+    },
 }
 """Plugins of ours that need an extra when they are used."""
 

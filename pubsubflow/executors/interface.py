@@ -83,6 +83,7 @@ class Attempt(Struct, frozen=True):
         options: The task's, of the executor's type `Options`.
         resources: What the task declares, to be requested; the process keeps to them, too.
         timeout_seconds: The task's time limit, which the process keeps.
+        again: Whether it may have been started before; otherwise there is none under its label.
     """
 
     label: AttemptLabel
@@ -93,6 +94,7 @@ class Attempt(Struct, frozen=True):
     options: Any
     resources: ResourcesSpec | None = None
     timeout_seconds: float | None = None
+    again: bool = False
 
 
 class AttemptExit(Struct, frozen=True):

@@ -12,7 +12,7 @@ from pubsubflow.model.wire.worker_requests import LeaseStatus
 from support.signals import TIMEOUT_SECONDS
 
 TASKS = """
-import os, signal, time
+import asyncio, os, signal, time
 from datetime import timedelta
 from pathlib import Path
 
@@ -54,7 +54,8 @@ def work():
 
     @task
     async def held(name: str = "held"):
-        (place / f"{{name}}.{{os.getpid()}}").touch()
+        # A process may have several.
+        (place / f"{{name}}.{{id(asyncio.current_task())}}.{{os.getpid()}}").touch()
         try:
             while not (place / "go").exists():
                 await anyio.sleep(0.01)

@@ -252,10 +252,9 @@ class ExecutorEngine:
                 "version where DAG files are loaded and where workers run",
                 again=False,
             ) from error
+        again = again or assignment.redelivered
         settings = msgspec.structs.replace(
-            self._settings,
-            subject=assignment.delivery.subject,
-            again=again or assignment.redelivered,
+            self._settings, subject=assignment.delivery.subject, again=again
         )
         return Attempt(
             label=label,
@@ -266,6 +265,7 @@ class ExecutorEngine:
             options=options,
             resources=header.resources,
             timeout_seconds=header.timeouts[0],
+            again=again,
         )
 
     async def _failure(self, label: AttemptLabel, end: AttemptExit, unbegun: int) -> AttemptOutcome:

@@ -175,7 +175,7 @@ def unknown_rule():
 
 
 def unknown_executor():
-    task(executor="dask")(one.function)  # here
+    task(executor="spark")(one.function)  # here
 
 
 def unknown_executor_of_a_dag():
@@ -439,8 +439,8 @@ MISTAKES = {
     resources_as_text: 'such as Resources(memory="2GiB", cpu=1.5)',
     wrong_tags: "list of strings",
     unknown_rule: "did you mean 'all_success'?",
-    unknown_executor: "'dask' is not installed here (installed: local, bare, kubernetes):",
-    unknown_executor_of_a_dag: "'slurm' is not installed here (installed: local, bare, kubernetes)",
+    unknown_executor: "'spark' is not installed here (installed: local, bare, dask, kubernetes):",
+    unknown_executor_of_a_dag: "'slurm' is not installed here (installed: local, bare, dask, kub",
     queue_with_a_dot: "queue 'gpu.large' may hold letters, digits, '_' and '-' only",
     expand_over_text: "maps over a list",
     expand_twice: "partial() and to expand()",

@@ -14,7 +14,7 @@ from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.source.stored_specs import EXECUTORS, PLAIN, STORED_SPEC, needed_format
 from pubsubflow.model.wire.executor_spec import ExecutorSpec, split_queue
 from pubsubflow.store.read.task_waits import QueueWorkers, ServedQueues
-from pubsubflow.worker.executors.attempt import without_chain
+from pubsubflow.worker.assignment import without_chain
 from pubsubflow.worker.executors.offers import ExecutorOffers
 from pubsubflow.worker.executors.settings import load_executor
 from pubsubflow.worker.settings import WorkerSettings
@@ -98,7 +98,8 @@ def test_a_label_goes_through_texts():
     ("name", "section", "text"),
     [
         ("sync", {}, "no plugin can have that name"),
-        ("dask", {}, r"no executor 'dask' is installed here \(installed: bare, kubernetes\)"),
+        ("slurm", {}, r"no executor 'slurm' is installed here \(installed: bare, dask, kubern"),
+        ("dask", {"address": "scheduler:8786"}, "executors.dask: Expected `str` matching regex"),
         ("bare", {}, "executors.bare: Object missing required field `folder`"),
         ("bare", {"folder": "x", "slots": 0}, "executors.bare: Expected `int` >= 1"),
         ("bare", {"folder": "x", "port": 1}, "unknown field `port`"),

@@ -1,0 +1,101 @@
+"""The executor of Dask, without a cluster: names, reasons, options, and what errors mean."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pubsubflow import DAG, task
+from pubsubflow.dask import Dask
+from pubsubflow.dask.executor import exit_of
+from pubsubflow.dask.names import dataset_of, key_of, label_of
+from pubsubflow.dask.reasons import LOST_WORKER, why_waiting
+from pubsubflow.dask.remote import AttemptEnded, AttemptOrder
+from pubsubflow.executors import NOT_BEGUN, AttemptExit, AttemptLabel, CannotStart
+
+LABEL = AttemptLabel("01930000-0000-7000-8000-000000000000", 7, 0, -1, 2, 1 << 40)
+WORKERS = {
+    "tcp://10.0.0.1:40000": {"name": "a", "nthreads": 4, "resources": {"GPU": 2}},
+    "tcp://10.0.0.2:40000": {"name": 7, "nthreads": 2, "resources": {}},
+}
+
+
+class KilledWorker(Exception):  # noqa: N818
+    """As Dask names it."""
+
+
+numbers = st.integers(min_value=-1, max_value=1 << 62)
+
+
+@given(st.builds(AttemptLabel, st.uuids().map(str), numbers, numbers, numbers, numbers, numbers))
+def test_an_attempt_is_found_again_by_the_name_of_its_dataset(label):
+    assert label_of(dataset_of(label, "sales"), "sales") == label
+    assert label_of(dataset_of(label, "sales"), "pubsubflow") is None
+
+
+@pytest.mark.parametrize("name", ["", "pubsubflow", "pubsubflow:sales:1:2", "mine", ("a", 1), 7])
+def test_other_datasets_are_not_ours(name):
+    assert label_of(name, "sales") is None
+
+
+def test_a_key_begins_with_the_task():
+    assert key_of(LABEL, "fit").startswith("fit-0193")
+
+
+@pytest.mark.parametrize(
+    ("options", "workers", "reason"),
+    [
+        ({}, {}, "the cluster has no workers"),
+        ({"workers": ["b"]}, WORKERS, "none of its Dask workers is there: b"),
+        ({"resources": {"GPU": 3}}, WORKERS, "no Dask worker has the resource GPU=3 (of 2 workers"),
+        (
+            {"resources": {"GPU": 1}, "workers": ["7"]},
+            WORKERS,
+            "no Dask worker has the resource GPU=1 (of 1 worker)",
+        ),
+        ({}, WORKERS, "waits for a free slot: 6 on 2 workers, 1 of them busy"),
+        ({"workers": ["10.0.0.1"]}, WORKERS, "waits for a free slot: 4 on 1 workers, 1 of them"),
+    ],
+)
+def test_what_waits_says_why(options, workers, reason):
+    assert why_waiting(Dask(**options), workers, ["tcp://10.0.0.1:40000"]).startswith(reason)
+
+
+def test_an_end_is_told_from_what_has_not_begun():
+    assert exit_of(AttemptEnded(None, "lost")) == AttemptExit(None, "lost")
+    assert exit_of(AttemptEnded(NOT_BEGUN, "")) == AttemptExit(NOT_BEGUN)
+    assert exit_of(KilledWorker("k")) == AttemptExit(None, LOST_WORKER)
+    for error, text in (
+        (AttemptEnded(NOT_BEGUN, "another version"), "another version"),
+        (ModuleNotFoundError("No module named 'pubsubflow'"), r"pubsubflow\[dask\] where Dask"),
+        (TypeError("no"), "its Dask worker cannot run it: TypeError: no"),
+    ):
+        with pytest.raises(CannotStart, match=text) as caught:
+            exit_of(error)
+        assert caught.value.again
+
+
+def test_an_order_does_not_show_its_credentials():
+    assert "psf-secret" not in repr(AttemptOrder("a", {"X": "psf-secret"}, "0.1"))
+
+
+def test_options_travel_with_the_order():
+    with DAG("d", executor="dask") as dag:
+        task(task_id="a", executor=Dask(resources={"GPU": 1}))(print)()
+    (spec,) = dag.to_spec("dags.py", "").tasks
+    assert (spec.queue, spec.executor.options) == ("default@dask", {"resources": {"GPU": 1.0}})
+
+
+def test_dag_files_import_no_library_of_dask():
+    code = """
+import sys
+from pubsubflow import dag, task
+from pubsubflow.dask import Dask
+@dag(executor=Dask())
+def d():
+    task(print)()
+assert "distributed" not in sys.modules and "dask" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
