@@ -1,5 +1,6 @@
 """Scripted manager for tests of workers: sends orders, answers requests, keeps messages."""
 
+import asyncio
 import gc
 import json
 import select
@@ -48,14 +49,28 @@ from support.signals import TIMEOUT_SECONDS, Signal
 
 
 def describe_channels() -> str:
-    """Return what is on its way in this process' streams to others."""
+    """Return what is on its way in this process' streams, and whether the loop listens."""
     lines = []
     for each in gc.get_objects():
         if isinstance(each, AsyncChannel) and not each.ended:
             parts = {name: len(getattr(each, name)) for name in ("_outgoing", "_unsent")}
             unread = bool(select.select([each._sock], [], [], 0)[0])
             lines.append(f"channel {each._sock.fileno()}: {parts}, unread: {unread}")
+            lines += _describe_registration(each._loop, each._sock.fileno())
     return "\n".join(lines)
+
+
+def _describe_registration(loop, descriptor: int) -> list[str]:
+    """Return what a loop, and the kernel for it, hold of a descriptor."""
+    if loop.is_closed() or not hasattr(loop, "_selector"):
+        return [f"  of a loop that is closed: {loop.is_closed()}"]
+    selector = loop._selector
+    watched = Path(f"/proc/self/fdinfo/{selector.fileno()}").read_text().splitlines()
+    return [
+        f"  loop: {selector.get_map().get(descriptor)}, here: {loop is asyncio.get_running_loop()}",
+        *[f"  kernel: {line}" for line in watched if line.split()[:2] == ["tfd:", str(descriptor)]],
+        f"  it is {Path(f'/proc/self/fd/{descriptor}').readlink()}",
+    ]
 
 
 def describe_children() -> str:
