@@ -1,5 +1,6 @@
 """Real servers for tests: one NATS and Postgres for the session, a fresh database for each test."""
 
+import asyncio
 import itertools
 import os
 import sys
@@ -17,6 +18,7 @@ from pubsubflow.embedded import EmbeddedServers, PostgresAddress
 from pubsubflow.store.database import Database
 from pubsubflow.store.servers.settings import PostgresSettings
 from support.homes import HomeTemplate, shared_folder
+from support.loops import RememberingPolicy, check_loops
 
 _numbers = itertools.count(1)
 # A thousand processes are started here: they should not compile all modules each, whatever images
@@ -31,6 +33,7 @@ os.environ.setdefault("PUBSUBFLOW__LOADER__SLOW_SECONDS", "30")
 settings.register_profile("untimed", deadline=None)
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("untimed")
+asyncio.set_event_loop_policy(RememberingPolicy())
 structlog.configure(
     processors=[
         structlog.processors.add_log_level,
@@ -45,6 +48,20 @@ def pytest_configure(config):
     """Generate the same examples in every `make test`, and new ones in `make soak`."""
     if config.getoption("markexpr") != "soak":
         settings.load_profile("repeatable")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Fail the test that closes what the loop, with which others go on, still listens to."""
+    result = yield
+    check_loops()
+    return result
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown():
+    """The same, of its fixtures."""
+    check_loops()
 
 
 @pytest.fixture(scope="session")

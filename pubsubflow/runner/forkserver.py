@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -47,6 +47,7 @@ class _Zygote:
         self._process = process
         self._control = control
         self._number = 0
+        self._sending = anyio.Lock()  # wait_writable allows one waiter per descriptor
         self._forking: dict[int, ChildState] = {}
         self._children: dict[int, ChildState] = {}
 
@@ -73,20 +74,37 @@ class _Zygote:
         return cls(process, ours)
 
     async def request(self, state: ChildState, fds: Sequence[int]) -> None:
+        """Ask for a fork, unless the zygote is gone: then the child has ended.
+
+        Raises:
+            OSError: The system passes on no more descriptors now.
+        """
         self._number += 1
         number = self._number
         self._forking[number] = state
+        sent = False
+        try:
+            async with self._sending:
+                sent = await self._send(REQUEST.pack(number), list(fds))
+        finally:
+            if not sent:
+                self._forking.pop(number, None)
+        if not sent:
+            state.ended()
+
+    async def _send(self, request: bytes, fds: list[int]) -> bool:
+        """Send a request; False if the zygote is gone."""
         while self.alive:
             try:
-                socket.send_fds(self._control, [REQUEST.pack(number)], list(fds))
+                socket.send_fds(self._control, [request], fds)
             except BlockingIOError:
-                await anyio.wait_writable(self._control)
-            except OSError:
-                break
+                with suppress(anyio.ClosedResourceError):  # the zygote is given up
+                    await anyio.wait_writable(self._control)
+            except ConnectionError:
+                return False
             else:
-                return
-        self._forking.pop(number, None)
-        state.ended()
+                return True
+        return False
 
     async def watch(self) -> None:
         """Read the zygote's status records until it ends."""
@@ -122,6 +140,7 @@ class _Zygote:
         """End the zygote with all its children, and set their exit codes."""
         self.alive = False
         self.ready.set()
+        anyio.notify_closing(self._control)
         self._control.close()
         with anyio.CancelScope(shield=True):
             try:

@@ -47,7 +47,13 @@ async def serve_http(target: Target, tools: Mapping[str, Operation], port: int) 
     with listener:
         output.warn(f"tools at http://{_HOST}:{listener.getsockname()[1]}/mcp; Ctrl-C stops them")
         settings = uvicorn.Config(_demanding_tokens(app), log_level="warning", lifespan="on")
-        await uvicorn.Server(settings).serve(sockets=[listener])
+        server = uvicorn.Server(settings)
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            # One that is cancelled leaves the loop listening to the number of a closed descriptor.
+            for each in getattr(server, "servers", ()):
+                each.close()
 
 
 def _demanding_tokens(app: App) -> App:

@@ -2,6 +2,7 @@ import ast
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,25 @@ async def test_exit_codes_and_signals_are_reported(server):
     assert await nap.receive() == b"up"
     nap.kill(signal.SIGTERM)
     assert await nap.wait() == -signal.SIGTERM
+
+
+async def test_forks_that_a_frozen_zygote_does_not_take_are_made_by_the_next(server):
+    codes = []
+
+    async def fork(number: int) -> None:
+        child = await server.fork(f"{HERE}:leave", str(number).encode())
+        codes.append(await child.wait())
+
+    await fork(0)
+    zygote = server._zygote
+    zygote._control.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # room for a few requests
+    os.kill(zygote._process.pid, signal.SIGSTOP)
+    async with anyio.create_task_group() as group:
+        for number in range(1, 20):
+            group.start_soon(fork, number)
+        await anyio.wait_all_tasks_blocked()
+        os.kill(zygote._process.pid, signal.SIGKILL)
+    assert sorted(codes) == list(range(20))
 
 
 async def test_output_goes_where_the_caller_says(server):
