@@ -74,7 +74,7 @@ class _Zygote:
         return cls(process, ours)
 
     async def request(self, state: ChildState, fds: Sequence[int]) -> None:
-        """Ask for a fork, unless the zygote is gone: then the child has ended.
+        """Request a fork, unless the zygote is gone: then the child has ended.
 
         Raises:
             OSError: The system passes on no more descriptors now.
