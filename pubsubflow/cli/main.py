@@ -265,6 +265,10 @@ _COMMANDS = {
                 "airflow.check:check",
                 "Check whether Airflow's DAG files run here, and what to write where not.",
             ),
+            "import": (
+                "airflow.importing:import_from_airflow",
+                "Import connections, variables, pools and paused DAGs from Airflow.",
+            ),
         },
     ),
     "plugins": (

@@ -21,22 +21,35 @@ class AirflowPool(Struct, frozen=True):
     include_deferred: bool = False
 
 
-def read_variables(file: Path) -> dict[str, str]:
-    """Return key → what the variable holds, from a file of `airflow variables export`.
+class AirflowVariable(Struct, frozen=True):
+    """A variable as Airflow exports it: a text, or what its text is in JSON."""
+
+    value: Any
+    description: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What Airflow has stored."""
+        if isinstance(self.value, str):
+            return self.value
+        return msgspec.json.encode(self.value).decode()
+
+
+def read_variables(file: Path) -> dict[str, AirflowVariable]:
+    """Return key → variable, from a file of `airflow variables export`.
 
     Raises:
         ConfigError: The file cannot be read.
         InvalidInput: It is not such a file.
     """
-    found = _mapping(file, _read(file))
-    return {key: _variable(value) for key, value in found.items()}
+    return {key: _variable(value) for key, value in _mapping(file, _read(file)).items()}
 
 
-def _variable(value: Any) -> str:
+def _variable(value: Any) -> AirflowVariable:
     # Only a variable with a description is exported as an object of the two.
     if isinstance(value, dict) and "value" in value and value.keys() <= {"value", "description"}:
-        value = value["value"]
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        return AirflowVariable(value["value"], value.get("description"))
+    return AirflowVariable(value)
 
 
 def read_connections(file: Path) -> dict[str, dict[str, Any]]:
@@ -112,6 +125,21 @@ def read_pools(file: Path) -> dict[str, AirflowPool]:
         return msgspec.convert(_mapping(file, _read(file)), dict[str, AirflowPool])
     except msgspec.ValidationError as error:
         raise InvalidInput(f"{file} is not an export of Airflow's pools: {error}") from error
+
+
+def read_paused(file: Path) -> dict[str, bool]:
+    """Return id of a DAG → whether it is paused, from the output of `airflow dags list -o json`.
+
+    Raises:
+        ConfigError: The file cannot be read.
+        InvalidInput: It is not such a file.
+    """
+    found = _decoded(file, _read(file))
+    try:
+        rows = msgspec.convert(found, list[dict[str, Any]])
+        return {str(row["dag_id"]): str(row["is_paused"]).lower() == "true" for row in rows}
+    except (msgspec.ValidationError, KeyError):
+        raise InvalidInput(f"{file} is not the output of `airflow dags list -o json`") from None
 
 
 def _read(file: Path) -> str:

@@ -92,6 +92,8 @@ def set_variables(remote):
     remote("variables", "export", "variables.json")
     assert json.loads(Path("variables.json").read_text())["far"] == [1]
     assert remote("variables", "import", "variables.json", "--json")["set"] >= 1
+    planned = remote("airflow", "import", "--variables", "variables.json", "--json")
+    assert {"same"} == {each["action"] for each in planned["things"]}
     remote("variables", "delete", "far")
 
 

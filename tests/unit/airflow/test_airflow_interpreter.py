@@ -49,7 +49,13 @@ def written(folder: Path, name: str, text: str) -> Path:
 def test_variables(tmp_path):
     text = '{"a": "x", "b": {"c": 1}, "d": {"value": [1], "description": "list"}, "e": 3}'
     found = read_variables(written(tmp_path, "variables.json", text))
-    assert found == {"a": "x", "b": '{"c":1}', "d": "[1]", "e": "3"}
+    assert found["d"].description == "list"
+    assert {name: each.text for name, each in found.items()} == {
+        "a": "x",
+        "b": '{"c":1}',
+        "d": "[1]",
+        "e": "3",
+    }
 
 
 @pytest.mark.parametrize(

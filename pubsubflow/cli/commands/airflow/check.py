@@ -54,7 +54,7 @@ def check(
             interpreter,
             home=airflow_home,
             legacy=not no_legacy,
-            variables=read_variables(variables) if variables else None,
+            variables=_texts(variables),
             connections=read_connections(connections) if connections else None,
             on_progress=lambda done, total: line.show("DAG files loaded", done, total),
         )
@@ -65,6 +65,10 @@ def check(
     else:
         _show(report)
     return 1 if report.counts["cannot"] else 0
+
+
+def _texts(file: Path | None) -> dict[str, str] | None:
+    return {name: each.text for name, each in read_variables(file).items()} if file else None
 
 
 def _show(report: AirflowReport) -> None:
