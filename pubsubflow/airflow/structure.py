@@ -115,7 +115,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
     notes: tuple[str, ...] = ()
 
 
-class LoadedStructure(Struct, frozen=True, omit_defaults=True):
+class LoadedStructure(Struct, frozen=True, omit_defaults=True, tag="loaded"):
     """What the import of a file has made.
 
     Attributes:

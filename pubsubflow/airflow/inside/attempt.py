@@ -1,0 +1,197 @@
+"""One attempt of one task, run by the task runner of Airflow's SDK in this process."""
+
+import traceback
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pendulum
+import structlog
+from airflow.sdk.api.datamodels._generated import DagRun, TaskInstanceState, TIRunContext
+from airflow.sdk.execution_time import task_runner
+from airflow.serialization.encoders import coerce_to_core_timetable
+
+from pubsubflow.airflow.inside.comms import RETURN_VALUE, AttemptQuestions
+from pubsubflow.airflow.inside.deferral import deferral_of, resumed_with
+from pubsubflow.airflow.protocol import AttemptOrder, AttemptReport, EmittedAsset
+
+_MAX_TRACEBACK = 20_000
+_SHOWN_CHARACTERS = 4_096
+
+
+class _Bundle:
+    """Stands for the DAG bundle; its name, version and path are all that is read."""
+
+    name, version = "pubsubflow", None
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+def fitting(model: Any, **values: Any) -> Any:
+    """Return a model with those of the values that this version of the SDK knows."""
+    return model(**{name: each for name, each in values.items() if name in model.model_fields})
+
+
+def run_attempt(dag: Any, order: AttemptOrder, questions: AttemptQuestions) -> AttemptReport:
+    """Run an attempt to its end, and return that; the process is to end after it.
+
+    Args:
+        dag: The DAG.
+        order: The attempt.
+        questions: Answers the attempt, and keeps what it says.
+    """
+    log = structlog.get_logger("task")
+    questions.address = (order.dag_id, order.run_id, order.task_id, order.map_index)
+    questions.first_look = order.first_look
+    task_runner.SUPERVISOR_COMMS = questions
+    # Since 3.3 results of the types that operators declare are read only after this.
+    register = getattr(task_runner, "_register_deserialization_allowed_classes", None)
+    if register is not None:
+        register(dag, log)
+    ti = _task_instance(dag, order)
+    context = ti.get_template_context()
+    state, _, error = task_runner.run(ti, context, log)
+    context["exception"] = error
+    task_runner.finalize(ti, state, context, log, error)
+    return _end(questions, error, order)
+
+
+def _task_instance(dag: Any, order: AttemptOrder) -> Any:
+    next_method, next_kwargs = resumed_with(order)
+    context = fitting(
+        TIRunContext,
+        dag_run=_run(dag, order),
+        max_tries=order.max_tries,
+        should_retry=order.attempt <= order.max_tries,
+        next_method=next_method,
+        next_kwargs=next_kwargs,
+        task_reschedule_count=order.looks,
+        xcom_keys_to_clear=[],
+    )
+    return task_runner.RuntimeTaskInstance.model_construct(
+        id=uuid.UUID(order.ti_id),
+        task_id=order.task_id,
+        dag_id=order.dag_id,
+        run_id=order.run_id,
+        try_number=order.attempt,
+        dag_version_id=uuid.UUID(int=0),
+        map_index=order.map_index,
+        queue="default",
+        task=dag.task_dict[order.task_id],
+        bundle_instance=_Bundle(Path(dag.fileloc or ".").parent),
+        _ti_context_from_server=context,
+        max_tries=order.max_tries,
+        start_date=order.started_at,
+        state=TaskInstanceState.RUNNING,
+    )
+
+
+def _run(dag: Any, order: AttemptOrder) -> Any:
+    logical, start, end = _dates(dag, order)
+    return fitting(
+        DagRun,
+        dag_id=order.dag_id,
+        run_id=order.run_id,
+        logical_date=logical,
+        data_interval_start=start,
+        data_interval_end=end,
+        run_after=order.tick or order.run_after,
+        start_date=order.run_after,
+        end_date=None,
+        run_type=order.run_type,
+        state="running",
+        conf=order.conf,
+        consumed_asset_events=[
+            {
+                "asset": {"name": each.name, "uri": each.uri, "extra": {}},
+                "extra": each.extra,
+                "source_task_id": each.task_id,
+                "source_dag_id": each.dag_id,
+                "source_run_id": each.run_id,
+                "source_map_index": -1 if each.run_id else None,
+                "source_aliases": [],
+                "timestamp": each.time,
+            }
+            for each in order.events
+        ],
+        partition_key=order.partition,
+    )
+
+
+def _dates(dag: Any, order: AttemptOrder) -> tuple[datetime | None, ...]:
+    """Return logical date, and start and end of the data interval."""
+    if order.run_type == "asset_triggered":
+        return None, None, None
+    after = order.tick or order.run_after
+    table = coerce_to_core_timetable(dag.timetable)
+    interval = table.infer_manual_data_interval(run_after=_pendulum(after))
+    # A run by time has the beginning of its interval as its date, a manual one its own moment.
+    logical = interval.start if order.tick is not None else after
+    return logical, interval.start, interval.end
+
+
+def _pendulum(moment: datetime) -> Any:
+    return pendulum.instance(moment.astimezone(UTC))
+
+
+def _end(
+    questions: AttemptQuestions, error: BaseException | None, order: AttemptOrder
+) -> AttemptReport:
+    outcome = questions.outcome
+    pushed = dict(questions.pushed)
+    common: dict[str, Any] = {
+        "value": pushed.pop(RETURN_VALUE, None),
+        "pushed": pushed,
+        "rendered": {name: _shown(each) for name, each in questions.rendered.items()},
+        "map_name": questions.map_name,
+    }
+    if error is not None:
+        common |= {
+            "error_type": type(error).__name__,
+            "error_message": str(error).strip() or type(error).__name__,
+            "error_traceback": _traceback(error),
+        }
+    kind = type(outcome).__name__
+    if kind == "SucceedTask":
+        skipped = questions.skipped
+        common |= {"skipped": None if skipped is None else tuple(skipped)}
+        return AttemptReport("success", emitted=_emitted(outcome), **common)
+    if kind in ("DeferTask", "RescheduleTask"):
+        return AttemptReport("waiting", deferral=deferral_of(outcome, order), **common)
+    if kind == "RetryTask":
+        delay = getattr(outcome, "retry_delay_seconds", None)
+        return AttemptReport("retry", retry_after=delay, **common)
+    state = str(getattr(getattr(outcome, "state", "failed"), "value", "failed"))
+    return AttemptReport(state if state in ("skipped", "success") else "failed", **common)
+
+
+def _emitted(outcome: Any) -> tuple[EmittedAsset, ...]:
+    found = []
+    for event in outcome.outlet_events or ():
+        asset = event.get("dest_asset_key") or {}
+        if asset.get("uri"):
+            found.append(
+                EmittedAsset(
+                    asset["name"],
+                    asset["uri"],
+                    event.get("extra") or {},
+                    event.get("partition_key"),
+                )
+            )
+    return tuple(found)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback without the frames of Airflow's task runner above the user's."""
+    frames = traceback.TracebackException.from_exception(error)
+    own = [each for each in frames.stack if "/airflow/sdk/execution_time/" not in each.filename]
+    frames.stack = traceback.StackSummary.from_list(own)
+    text = "".join(frames.format())
+    return text if len(text) <= _MAX_TRACEBACK else text[-_MAX_TRACEBACK:]

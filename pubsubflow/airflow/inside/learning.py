@@ -1,0 +1,61 @@
+"""Learning: what attempts had to import is imported before the next fork, so that it finds it."""
+
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from contextlib import suppress
+
+_MOST_BYTES = 60_000
+_INSTALLED = ("site-packages", "dist-packages")
+
+
+class Learning:
+    """Modules of installed packages that attempts imported lazily, which is most of their time.
+
+    Modules of the team are never imported early: their side effects are the attempt's.
+
+    Attributes:
+        spoilt: Whether a module has started a thread: then it must not go on forking.
+    """
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._known: set[str] = set()
+        self._refused: set[str] = set()
+        self.spoilt = False
+
+    def begin(self) -> None:
+        """In a child: remember what is imported before the attempt."""
+        self._known = set(sys.modules)
+
+    def end(self) -> None:
+        """In a child: report to the parent what the attempt has imported."""
+        names = "\n".join(name for name in list(sys.modules) if name not in self._known)
+        if names:
+            with suppress(OSError):
+                os.write(self._write, f"{names}\n".encode()[:_MOST_BYTES])
+
+    def learn(self) -> None:
+        """In the parent: import what children have reported."""
+        if self.spoilt:
+            return
+        with suppress(BlockingIOError):
+            reported = os.read(self._read, 1 << 20).decode(errors="replace")
+            for name in filter(None, reported.split("\n")):
+                self._import(name)
+
+    def _import(self, name: str) -> None:
+        if name in sys.modules or name in self._refused:
+            return
+        try:
+            spec = importlib.util.find_spec(name)
+            origin = "" if spec is None else str(spec.origin)
+            if any(part in origin for part in _INSTALLED):
+                importlib.import_module(name)
+        except Exception:  # noqa: BLE001 - the attempt that needs it imports it itself
+            self._refused.add(name)
+        self.spoilt = self.spoilt or threading.active_count() > 1

@@ -1,0 +1,216 @@
+"""The protocol between our processes and those in the interpreter that has Airflow.
+
+A client connects to the socket of a bundle's host, sends one byte with a file descriptor for
+output, and then a `ClientRequest`. From then on frames go both ways: `Question`s are answered by
+`Answer`s, and the last frame is a `LoadedStructure`, an `AttemptReport` or a `TriggerEnd`.
+"""
+
+from datetime import datetime
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.airflow.structure import LoadedStructure
+
+HOSTS = "PSF_AIRFLOW_HOSTS"
+"""The environment variable with the folder of the hosts' sockets."""
+
+
+class BridgeSettings(Struct, frozen=True):
+    """The settings of a bundle's host.
+
+    Attributes:
+        socket: The path at which it listens.
+        parent: Pid of the process that it ends with.
+        attempts: How many attempts of one file run at once.
+        files: How many files are kept imported.
+    """
+
+    socket: str
+    parent: int
+    attempts: int = 32
+    files: int = 16
+
+
+class ClientRequest(Struct, frozen=True, omit_defaults=True):
+    """The first frame of a client.
+
+    Attributes:
+        folder: The folder of the bundle on disk.
+        root: The folder that users know it by.
+        file: The DAG file, relative to the folder.
+        legacy: Whether names and keywords of older versions are replaced.
+        variables: What the import may use: name → its value, in a tuple that is empty for one that
+            is not set.
+        payload: An `AttemptOrder` or a `TriggerOrder`, encoded.
+    """
+
+    operation: Literal["load", "attempt", "trigger"]
+    folder: str
+    root: str
+    file: str
+    legacy: bool = True
+    variables: dict[str, tuple[Any, ...]] = {}
+    payload: bytes = b""
+
+
+class TriggeringEvent(Struct, frozen=True, omit_defaults=True):
+    """An event that the run consumed."""
+
+    name: str
+    uri: str
+    extra: dict[str, Any]
+    time: datetime
+    run_id: str | None = None
+    dag_id: str | None = None
+    task_id: str | None = None
+    partition: str | None = None
+
+
+class AttemptOrder(Struct, frozen=True, omit_defaults=True):
+    """One attempt of a task.
+
+    Attributes:
+        run_type: As in Airflow: `scheduled`, `manual`, `asset_triggered`, `backfill`.
+        tick: Of a run by time.
+        run_after: When the run was made, for one without a tick.
+        moment: The resumption's value, of a wait for time.
+        map_index: -1 for a task that is not mapped.
+        looks: How often it was rescheduled; `first_look` is when it began.
+    """
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    run_type: str
+    run_after: datetime
+    started_at: datetime
+    attempt: int
+    max_tries: int
+    ti_id: str
+    tick: datetime | None = None
+    conf: dict[str, Any] = {}
+    partition: str | None = None
+    events: tuple[TriggeringEvent, ...] = ()
+    map_index: int = -1
+    next_method: str | None = None
+    next_kwargs: dict[str, Any] | None = None
+    moment: datetime | None = None
+    looks: int = 0
+    first_look: datetime | None = None
+    pushed: dict[str, Any] = {}
+
+
+class Question(Struct, frozen=True, tag="question"):
+    """A question of an attempt, an import or a trigger."""
+
+    number: int
+    name: str
+    arguments: dict[str, Any] = {}
+
+
+class Answer(Struct, frozen=True, omit_defaults=True):
+    """The answer to a question; `error` is one line when there is none."""
+
+    number: int
+    value: Any = None
+    error: str | None = None
+
+
+class EmittedAsset(Struct, frozen=True, omit_defaults=True):
+    """An event of an outlet."""
+
+    name: str
+    uri: str
+    extra: dict[str, Any] = {}
+    partition: str | None = None
+
+
+class Deferral(Struct, frozen=True, omit_defaults=True):
+    """A wait in the middle of a task.
+
+    Attributes:
+        until: The end of a wait for time alone, seconds since 1970.
+        ends: Whether the task has succeeded when that time has come.
+        reschedule: Whether the task begins anew then.
+    """
+
+    classpath: str = ""
+    kwargs: dict[str, Any] = {}
+    timeout: float | None = None
+    next_method: str | None = None
+    next_kwargs: dict[str, Any] | None = None
+    until: float | None = None
+    ends: bool = False
+    reschedule: bool = False
+
+
+class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
+    """The end of an attempt.
+
+    Attributes:
+        state: `success`, `failed`, `retry`, `skipped` or `waiting`.
+        value: What it returned, as Airflow serialises it.
+        pushed: What it has left under other keys.
+        skipped: Task ids that are skipped after it; None when it does not say.
+        rendered: Its template fields, for people.
+        retry_after: Seconds, where the attempt says so.
+    """
+
+    state: str
+    value: Any = None
+    pushed: dict[str, Any] = {}
+    skipped: tuple[str, ...] | None = None
+    rendered: dict[str, str] = {}
+    map_name: str = ""
+    emitted: tuple[EmittedAsset, ...] = ()
+    deferral: Deferral | None = None
+    retry_after: float | None = None
+    error_type: str = ""
+    error_message: str = ""
+    error_traceback: str = ""
+
+
+class TriggerOrder(Struct, frozen=True, omit_defaults=True):
+    """A trigger of Airflow: its class, and its arguments as they are serialised."""
+
+    classpath: str
+    kwargs: dict[str, Any] = {}
+    task_id: str = ""
+    dag_id: str = ""
+    run_id: str = ""
+
+
+class TriggerEnd(Struct, frozen=True, omit_defaults=True, tag="fired"):
+    """The first event of a trigger, or its failure.
+
+    Attributes:
+        payload: As Airflow serialises it.
+        ends: The state in which the task ends with it; empty when it resumes.
+        pushed: Of such an end: what is left under keys.
+        error: One line, when it failed.
+        traceback: The lines of its traceback then.
+    """
+
+    payload: Any = None
+    ends: str = ""
+    pushed: dict[str, Any] = {}
+    error: str | None = None
+    traceback: tuple[str, ...] = ()
+
+
+FromInside = Question | AttemptReport | TriggerEnd | LoadedStructure
+
+
+def encode(message: Any) -> bytes:
+    """Return a message as MessagePack; what has no form there becomes its text."""
+    return msgspec.msgpack.encode(message, enc_hook=str)
+
+
+decode_request = msgspec.msgpack.Decoder(ClientRequest).decode
+decode_order = msgspec.msgpack.Decoder(AttemptOrder).decode
+decode_trigger_order = msgspec.msgpack.Decoder(TriggerOrder).decode
+decode_settings = msgspec.msgpack.Decoder(BridgeSettings).decode
+decode_answer = msgspec.msgpack.Decoder(Answer).decode
+decode_from_inside = msgspec.msgpack.Decoder(FromInside).decode
