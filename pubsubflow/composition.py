@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import structlog
 
+from pubsubflow.airflow.outside.hosts import AirflowHosts, kinds_of
 from pubsubflow.alerts import AlertService
 from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.bundles import CallbackBundles
@@ -127,6 +128,7 @@ class Composition:
             ("logs",        {"manager"},                         self._log_mover),
             ("lineage",     {"manager"},                         self._lineage),
             ("timers",      {"scheduler"},                       self._timers),
+            ("airflow",     {"scheduler", "triggerer", "worker"}, self._airflow),
             ("loader",      {"scheduler"},                       self._loader),
             ("deliveries",  {"scheduler"},                       self._deliveries),
             ("alerts",      {"scheduler"},                       self._alerts),
@@ -212,6 +214,13 @@ class Composition:
         now = self._commands.clock.now
         return TimerService(timers=timers, bus=self._bus, commands=self._commands, now=now)
 
+    def _airflow(self) -> Service | None:
+        airflow = self._resources.airflow
+        if airflow is None:
+            return None
+        fork_server = _built(self._resources.fork_server)
+        return AirflowHosts(airflow.bundles, fork_server, airflow.folder, self._config.home)
+
     def _loader(self) -> Service | None:
         if self._dags is None:
             return None
@@ -230,6 +239,7 @@ class Composition:
             settings=self._config.loader,
             read_variables=_built(self._resources.store).variables.read_plain,
             on_progress=self.on_import,
+            kinds=kinds_of(self._resources.airflow.bundles if self._resources.airflow else []),
         )
 
     def _bundle_cache(self) -> BundleCache:

@@ -27,7 +27,10 @@ GROUPS: Mapping[str, str] = {
 }
 """Kinds of plugins, and the group of entry points of each."""
 
-_OWN_TRIGGERS = {"pubsubflow.RunEnded": "pubsubflow.model.triggers:RunEnded"}
+_OWN_TRIGGERS = {
+    "pubsubflow.RunEnded": "pubsubflow.model.triggers:RunEnded",
+    "pubsubflow.AirflowTrigger": "pubsubflow.airflow.outside.triggers:AirflowTrigger",
+}
 
 _OWN: Mapping[str, Mapping[str, str]] = {
     "executor": {

@@ -10,6 +10,7 @@ import structlog
 from anyio import to_thread
 from msgspec import Struct
 
+from pubsubflow.airflow.outside.hosts import AirflowBundle, find_bundles, hosts_folder
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
 from pubsubflow.connection_shares import share_open_files
@@ -65,6 +66,7 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
         fork_server: None unless a role runs user code.
         servers: NATS and Postgres of the daemon's own, if it has.
         home: The home by which commands find a daemon without servers of its own.
+        airflow: None unless the configuration has bundles of Airflow's files, and a role uses them.
     """
 
     config: Config
@@ -74,6 +76,14 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
     fork_server: ForkServer | None
     servers: EmbeddedServers | None
     home: AnnouncedHome | None = None
+    airflow: "AirflowResources | None" = None
+
+
+class AirflowResources(Struct, frozen=True):
+    """The bundles of Airflow's files, and the folder of their hosts' sockets."""
+
+    bundles: list[AirflowBundle]
+    folder: Path
 
 
 @asynccontextmanager
@@ -101,10 +111,14 @@ async def open_resources(
         tracing = await stack.enter_async_context(
             open_tracing(config.traces, os.environ, needed=uses_store)
         )
-        fork_server = None
+        fork_server, airflow = None, None
         if roles & {"worker", "triggerer"} or ("scheduler" in roles and dags is not None):
             # First, because it gets ready in the background while the servers start.
             account = await to_thread.run_sync(find_task_account, config, embedded)
+            if config.bundles:
+                # Before the processes that find the hosts by their environment.
+                bundles = await to_thread.run_sync(find_bundles, config.bundles)
+                airflow = AirflowResources(bundles, stack.enter_context(hosts_folder(account)))
             fork_server = await stack.enter_async_context(
                 ForkServer.start(preload=PRELOAD, open_files=limit.before, account=account)
             )
@@ -138,6 +152,7 @@ async def open_resources(
             fork_server=fork_server,
             servers=servers,
             home=home,
+            airflow=airflow,
         )
         if embedded:
             await _take_over(resources)

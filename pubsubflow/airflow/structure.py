@@ -121,9 +121,11 @@ class LoadedStructure(Struct, frozen=True, omit_defaults=True, tag="loaded"):
     Attributes:
         notes: What the legacy layer has replaced, a line each.
         error: One line, when the import failed.
+        reads: Files of the folder that it has imported, relative to that.
     """
 
     dags: tuple[DagStructure, ...] = ()
     notes: tuple[str, ...] = ()
     error: str | None = None
     traceback: str = ""
+    reads: tuple[str, ...] = ()

@@ -217,11 +217,13 @@ def task_outcome(
     if call.node.options.multiple_outputs:
         _check_keys(value, call.node)
     follow: tuple[str, ...] | None = None
-    if call.node.role == "branch":
-        follow = _follow(call.node, value)
-    elif call.node.role == "short_circuit" and not value:
-        follow = ()
     context = call.context
+    if call.node.role in ("branch", "short_circuit"):
+        chosen = value if context.follow is None else context.follow
+        if call.node.role == "branch":
+            follow = _follow(call.node, chosen)
+        elif not chosen:
+            follow = ()
     return TaskOutcome(
         data,
         length,

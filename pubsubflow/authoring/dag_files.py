@@ -25,6 +25,10 @@ for _name in pubsubflow.__all__:
     getattr(pubsubflow, _name)
 
 
+_READERS = {"airflow": "pubsubflow.airflow.outside.dag_files"}
+"""Kind of a bundle → the module that reads its files."""
+
+
 class BundleFolder:
     """The folder of the one bundle whose code this process runs.
 
@@ -35,16 +39,18 @@ class BundleFolder:
     Args:
         folder: Where the bundle's files are.
         root: Where they come from; what users see in errors.
+        kind: Of the bundle, if its files are not Python for this interpreter; see `Manifest`.
     """
 
     _present: "BundleFolder | None" = None
 
-    def __init__(self, folder: str, root: str) -> None:
+    def __init__(self, folder: str, root: str, kind: str = "") -> None:
         self.folder = folder
         self.root = root
+        self.kind = kind
 
     @classmethod
-    def enter(cls, folder: str, root: str) -> "BundleFolder":
+    def enter(cls, folder: str, root: str, kind: str = "") -> "BundleFolder":
         """Make a folder the one of this process; once it is entered, the same one again only.
 
         Raises:
@@ -52,7 +58,7 @@ class BundleFolder:
         """
         present = BundleFolder._present
         if present is None:
-            present = BundleFolder._present = cls(folder, root)
+            present = BundleFolder._present = cls(folder, root, kind)
             sys.dont_write_bytecode = True
             sys.path_hooks.insert(0, present.finder)
             sys.path.insert(0, folder)
@@ -75,6 +81,10 @@ class BundleFolder:
         path = str(Path(self.folder, file))
         name = _module_name(file)
         with loading(str(Path(self.root, file)), into) as collected:
+            if self.kind:
+                reader = importlib.import_module(_READERS[self.kind.partition(":")[0]])
+                reader.read_file(self.kind, self.folder, self.root, file, collected)
+                return collected
             loader = _Loader(name, path, self)
             spec = importlib.util.spec_from_file_location(name, path, loader=loader)
             if spec is None:

@@ -99,6 +99,13 @@ class TaskData:
             return values[0]
         return _or_default(default, _nothing(address, found))
 
+    def left_values(self, address: ResultAddress) -> list[Any]:
+        """Return what the instances of any task have left under a key, in order of their index."""
+        found = self._host.fetch_pulled(self._request(address, own=address.dag_id is None))
+        if found.problem is not None:
+            return []
+        return [each for each in _values(found, address.key) if each is not NO_DEFAULT]
+
     def _request(self, address: ResultAddress, *, own: bool) -> PullRequest:
         return PullRequest(
             self._info.key,

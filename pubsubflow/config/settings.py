@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 from msgspec import Struct, field
 
+from pubsubflow.airflow.outside.settings import AirflowBundleSettings
 from pubsubflow.alerts.settings import AlertSettings
 from pubsubflow.api.oidc.settings import OidcSettings
 from pubsubflow.api.settings import ApiSettings
@@ -84,6 +85,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         alerts: Calls of callbacks, and alerts.
         executors: Executors of plugins that the worker offers, by name: each has a section, with
             `slots`, `nats_url`, and what it declares itself.
+        bundles: Folders of the DAGs folder whose files are Airflow's, by name.
         log: The daemon's log.
     """
 
@@ -106,6 +108,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     results: ResultStoreSettings = ResultStoreSettings()
     alerts: AlertSettings = AlertSettings()
     executors: dict[str, dict[str, Any]] = {}
+    bundles: dict[str, AirflowBundleSettings] = {}
     log: LogSettings = LogSettings()
 
 

@@ -35,7 +35,7 @@ def import_files(sock: socket.socket, argument: bytes) -> None:
     Then the file of the next request, while nothing of those before is left in this process.
     """
     request = msgspec.msgpack.decode(argument, type=ImportRequest)
-    folder = BundleFolder.enter(request.folder, request.root)
+    folder = BundleFolder.enter(request.folder, request.root, request.kind)
     recorder = ReadRecorder.start(folder)
     slate = CleanSlate(folder)
     clean = True

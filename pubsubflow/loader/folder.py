@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ _CACHES = ("__pycache__", "node_modules")
 # Kubernetes replaces this link when it replaces the files of a volume.
 _SWAPPED = "..data"
 _COMPILED = (".pyc", ".pyo")
+_AIRFLOW_IGNORE = ".airflowignore"
 
 
 class FileSignature(NamedTuple):
@@ -74,15 +75,18 @@ class Folder:
 
     Args:
         path: The folder, or a single DAG file in it.
+        kinds: Folders in it that are bundles of their own → their kind; see `Manifest`.
 
     Attributes:
         root: The folder as it was named, absolute; links in it are kept.
+        kinds: Likewise.
 
     Raises:
         ConfigError: The path does not exist.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kinds: Mapping[str, str] | None = None) -> None:
+        self.kinds = kinds or {}
         path = Path(os.path.abspath(path))  # noqa: PTH100 - without following links
         if not path.exists():
             raise ConfigError(f"the DAGs folder {path} does not exist; create it or name another")
@@ -119,6 +123,7 @@ class Folder:
         root = os.path.realpath(self.root)
         # An empty folder in place of one that is gone would retire all DAGs: this raises.
         os.stat(root)  # noqa: PTH116 - strings are what scandir gives, a thousand times
+        scan.bases.update(self.kinds)
         _walk(root, "", (), scan, _Limits(max_files, frozenset()))
         if self._only is not None and self._only not in scan.files and scan.cut:
             facts = (self.root / self._only).stat()
@@ -132,14 +137,18 @@ class Folder:
         return sorted(
             file
             for file in scan.files
-            if file.endswith(".py") and not any(part.startswith("_") for part in file.split("/"))
+            if file.endswith(".py")
+            and (
+                self.kinds.get(scan.base_of(file))
+                or not any(part.startswith("_") for part in file.split("/"))
+            )
         )
 
     def is_relevant(self, path: str) -> bool:
         """Return whether a change of this path, with links followed, may change a bundle."""
         parts = Path(os.path.relpath(path, os.path.realpath(self.root))).parts
         # The folder itself has no part in itself; it was touched, or it is not there any more.
-        if not parts or parts[-1] in (IGNORE_FILE, MARKER, _SWAPPED):
+        if not parts or parts[-1] in (IGNORE_FILE, _AIRFLOW_IGNORE, MARKER, _SWAPPED):
             return True
         return not any(_is_hidden(part) for part in parts)
 
@@ -172,8 +181,9 @@ def _walk(
     if folder and MARKER in names:
         scan.bases.add(folder)
         ignored = ()
-    if IGNORE_FILE in names:
-        ignored = (*ignored, *_patterns(path, folder, scan))
+    for name in (IGNORE_FILE, _AIRFLOW_IGNORE):
+        if name in names:
+            ignored = (*ignored, *_patterns(path, folder, scan, name))
     limits = limits._replace(above=limits.above | {identity})
     for entry in listed:
         if scan.cut:
@@ -225,11 +235,11 @@ def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name in _CACHES
 
 
-def _patterns(path: str, folder: str, scan: FolderScan) -> list[IgnorePattern]:
+def _patterns(path: str, folder: str, scan: FolderScan, file: str) -> list[IgnorePattern]:
     """Return the patterns of a folder's ignore file, for paths relative to the root."""
-    name = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
+    name = f"{folder}/{file}" if folder else file
     try:
-        text = Path(path, IGNORE_FILE).read_text("utf-8", errors="replace")
+        text = Path(path, file).read_text("utf-8", errors="replace")
     except OSError as error:
         scan.refuse(name, error.strerror or str(error))
         return []

@@ -186,7 +186,7 @@ class Importer:
         key = (bundle.hash, isolation(manifest.isolated, path))
         request = ImportRequest(
             *("", manifest.root, file, path),
-            *(self._settings.import_seconds, variables, tuple(secrets)),
+            *(self._settings.import_seconds, variables, tuple(secrets), manifest.kind),
         )
         used = self._children.take(key)
         if used is not None:

@@ -19,6 +19,7 @@ class ImportRequest(Struct, frozen=True):
         variables: The variables that it may use: name → its value, in a tuple that is empty for
             one that is not set.
         secrets: Names of those that are secret.
+        kind: Of the bundle; see `Manifest`.
     """
 
     folder: str
@@ -28,6 +29,7 @@ class ImportRequest(Struct, frozen=True):
     seconds: float
     variables: dict[str, tuple[Any, ...]] = {}
     secrets: tuple[str, ...] = ()
+    kind: str = ""
 
 
 class ImportResult(Struct, frozen=True):

@@ -88,6 +88,7 @@ class Loader:
         settings: Limits.
         read_variables: Reads the variables that files use; of the environment if left out.
         on_progress: Called while files are imported: how many are, of how many.
+        kinds: Folders of bundles of another kind; see `Folder`.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -104,12 +105,13 @@ class Loader:
         settings: LoaderSettings | None = None,
         read_variables: ReadVariables | None = None,
         on_progress: Progress | None = None,
+        kinds: Mapping[str, str] | None = None,
     ) -> None:
         self._on_progress = on_progress
         self._read_variables = read_variables or environment_variables
         self._bus = bus
         self._settings = settings or LoaderSettings()
-        self._folder = Folder(root)
+        self._folder = Folder(root, kinds)
         self._cache = cache
         self._reader = SnapshotReader(self._folder, cache, self._settings)
         self._importer = Importer(cache, fork_server, self._settings, self._read_variables)

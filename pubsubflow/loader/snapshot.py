@@ -187,12 +187,14 @@ class SnapshotReader:
         before = self._bundles.get(base)
         if found.error is not None:
             return before
-        hash_ = bundle_hash(base, found.files)
+        kind = self._folder.kinds.get(base, "")
+        hash_ = bundle_hash(base, found.files, kind)
         if before is not None and before.hash == hash_:
             return before
         root = str(self._folder.root / base) if base else str(self._folder.root)
-        isolated = isolated_folders(found.files, self._imported(found.files))
-        return Bundle(hash_, Manifest(root, base, found.files, isolated))
+        # The modules of another kind are imported elsewhere.
+        isolated = () if kind else isolated_folders(found.files, self._imported(found.files))
+        return Bundle(hash_, Manifest(root, base, found.files, isolated, kind))
 
     def _imported(self, files: dict[str, BundleFile]) -> frozenset[str]:
         """Return the names that some file imports as top-level modules."""

@@ -92,11 +92,13 @@ class RunnerSource(Struct, frozen=True):
         folder: The folder of its bundle.
         root: The folder that users know it by.
         source: What the runs need of it.
+        kind: Of the bundle; see `Manifest`.
     """
 
     folder: str
     root: str
     source: DagSource
+    kind: str = ""
 
 
 def split_stored(frame: bytes) -> tuple[int, bytes, StoredObjects]:

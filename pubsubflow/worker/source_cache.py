@@ -134,7 +134,7 @@ class SourceCache:
             if not lock.statistics().tasks_waiting:
                 self._locks.pop(source.bundle, None)
         process = f"{source.bundle}/{isolation(manifest.isolated, source.file)}"
-        data = encode(RunnerSource(str(folder), manifest.root, source))
+        data = encode(RunnerSource(str(folder), manifest.root, source, manifest.kind))
         return FetchedSource(data, source.bundle, process)
 
     async def _bundle(self, bundle: str) -> tuple[Path, Manifest]:

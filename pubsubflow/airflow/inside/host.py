@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 from airflow.sdk.execution_time import supervisor, task_runner
 
 from pubsubflow.airflow.inside.channel import Channel
@@ -163,7 +164,15 @@ def _load(client: Handed) -> None:
     use_output(client.take_output())
     channel = Channel(client.sock, ends_process=True)
     task_runner.SUPERVISOR_COMMS = ClientQuestions(channel)
-    channel.end(structure_of(_loaded(client.request)))
+    found = structure_of(_loaded(client.request))
+    channel.end(msgspec.structs.replace(found, reads=_reads(client.request.folder)))
+
+
+def _reads(folder: str) -> tuple[str, ...]:
+    """Return the modules of a folder that this process has imported, relative to it."""
+    files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+    start = f"{folder}/"
+    return tuple(sorted(file[len(start) :] for file in files if file and file.startswith(start)))
 
 
 def _loaded(request: ClientRequest) -> Loaded:

@@ -151,6 +151,7 @@ class Context(WaitMethods, ResultMethods):
         attempt: Counted from 1.
         events: Dataset → the events that this run consumed.
         log: Writes to the attempt's log: `ctx.log.info("loaded", rows=42)`.
+        follow: Of a branch whose value is something else: the tasks that follow it.
         trace: The distributed trace to which the task belongs, as HTTP headers: `traceparent` and
             perhaps `tracestate`; empty without one.
     """
@@ -180,6 +181,7 @@ class Context(WaitMethods, ResultMethods):
         self.log = TaskLogger(write_log)
         self.emitted: list[EmittedEvent] = []
         self.rendered: dict[str, str] = {}
+        self.follow: tuple[str, ...] | None = None
         self.read_elements: Callable[[], dict[str, Any]] = dict
         self._state: DagState | None = None
         self._data = data

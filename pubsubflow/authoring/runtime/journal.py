@@ -91,6 +91,11 @@ class TaskJournal:
         self._ending: BaseException | None = None
         self._last_events: dict[tuple[str, bool], int] = {}
 
+    @property
+    def replaying(self) -> bool:
+        """Whether a further step or wait is recorded already."""
+        return self._history.unvisited > 0
+
     def now(self) -> float:
         """Return the time in seconds since 1970."""
         return self._store.now()

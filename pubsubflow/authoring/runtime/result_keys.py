@@ -47,6 +47,9 @@ class ResultSource(Protocol):
     def pull(self, address: ResultAddress, default: Any = NO_DEFAULT) -> Any:
         """Return what a task has left under a key."""
 
+    def left_values(self, address: ResultAddress) -> list[Any]:
+        """Return what the instances of any task have left under a key, in order of their index."""
+
 
 class PushedResults:
     """The values that one attempt has pushed, encoded."""

@@ -47,6 +47,10 @@ IN_STEP: ContextVar[bool] = ContextVar("pubsubflow_in_step", default=False)
 class Journal(Protocol):
     """The journal of one attempt: it answers recorded waits and steps, and records new ones."""
 
+    @property
+    def replaying(self) -> bool:
+        """Whether a further step or wait is recorded already."""
+
     def now(self) -> float:
         """Return the time in seconds since 1970."""
 

@@ -45,6 +45,8 @@ def up(
     port: int | None = None,
     tls_cert: Path | None = None,
     tls_key: Path | None = None,
+    airflow: Path | None = None,
+    airflow_python: Path | None = None,
     home: Path | None = None,
     config: Path | None = None,
     log_level: Level | None = None,
@@ -60,6 +62,8 @@ def up(
         port: TCP port to listen on, 0 for a free one; 8080 if left out.
         tls_cert: PEM file of the certificate with its chain; plain HTTP if left out.
         tls_key: PEM file of the certificate's key; the certificate's file if left out.
+        airflow: A folder of Airflow's DAG files, which run in an interpreter that has Airflow.
+        airflow_python: That interpreter; the one beside the command airflow if left out.
         home: Home folder for all data; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         log_level: Least level that is logged to stderr; warning if left out.
@@ -71,6 +75,9 @@ def up(
         # For the demo and other hosts: the daemon must not outlive a parent that is killed.
         end_with_parent(parent, sys.stdin.fileno(), signal.SIGTERM)
     flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
+    if airflow is not None:
+        dags = _airflow_folder(dags, airflow)
+        flags |= {"bundles.airflow.kind": "airflow", "bundles.airflow.python": airflow_python}
     settings = _settings(config, flags, quiet=True)
     greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
     _run(
@@ -185,6 +192,23 @@ def _settings(file: Path | None, flags: dict[str, object], *, quiet: bool) -> Co
     )
     set_up_logging(settings.log)
     return settings
+
+
+def _airflow_folder(dags: Path | None, airflow: Path) -> Path:
+    """Return the folder of Airflow's files, which is the DAGs folder then.
+
+    Raises:
+        ConfigError: Another folder of DAG files is named as well, or this is not one.
+    """
+    if dags is not None:
+        raise ConfigError(
+            "--airflow names the DAGs folder: for files of both kinds leave it out, link the "
+            'folder into yours and add [bundles.NAME] kind = "airflow", path = "…" to '
+            "pubsubflow.toml"
+        )
+    if not airflow.is_dir():
+        raise ConfigError(f"--airflow {airflow}: it is not a folder")
+    return airflow
 
 
 def _folder(dags: Path | None) -> Path:

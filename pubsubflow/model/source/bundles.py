@@ -32,12 +32,15 @@ class Manifest(Struct, frozen=True):
         base: That folder's path relative to the DAGs folder; empty for the DAGs folder itself.
         files: Path relative to `root`, with `/` → file.
         isolated: Folders whose modules must not meet others of the same name in one process.
+        kind: Who reads its DAG files, with what that needs, if they are not Python for this
+            interpreter: `airflow:…`.
     """
 
     root: str
     base: str
     files: dict[str, BundleFile]
     isolated: tuple[str, ...] = ()
+    kind: str = ""
 
     @property
     def size(self) -> int:
@@ -73,9 +76,11 @@ class SourceIds(Struct, frozen=True):
     version_hash: str
 
 
-def bundle_hash(base: str, files: Mapping[str, BundleFile]) -> str:
+def bundle_hash(base: str, files: Mapping[str, BundleFile], kind: str = "") -> str:
     """Return the hash of a bundle, 32 hexadecimal characters."""
     digest = hashlib.sha256(f"{base}\n".encode())
+    if kind:
+        digest.update(f"kind {kind}\n".encode())
     for path in sorted(files):
         file = files[path]
         digest.update(f"{path}\0{file.hash}\0{file.size}\0{file.executable:d}\n".encode())

@@ -46,7 +46,7 @@ class DagCache:
         key = f"{wanted.file}\0{sorted(wanted.variables.items())}"
         dags = self._files.get(key)
         if dags is None:
-            folder = BundleFolder.enter(found.folder, found.root)
+            folder = BundleFolder.enter(found.folder, found.root, found.kind)
             dags = folder.dags(wanted.file, wanted.variables)
             self._files.put(key, dags)
         dag = RunnableDag(_checked(dags, wanted, found.root), wanted.tasks)

@@ -1,0 +1,94 @@
+"""Answers to the questions of attempts, from what our context offers a task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import anyio.to_thread
+import msgspec
+
+from pubsubflow.airflow.protocol import Question
+from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.result_keys import ResultAddress
+from pubsubflow.errors import ConfigError, NotFound
+from pubsubflow.model.connections import Connection
+
+
+class AttemptAnswers:
+    """Answers one attempt.
+
+    Args:
+        ctx: The task's.
+    """
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    async def answer(self, question: Question) -> Any:
+        """Answer a question; what blocks does so in a thread.
+
+        Raises:
+            Exception: There is no answer; the message says why.
+        """
+        if question.name == "start_run":
+            return await self._start_run(question.arguments)
+        handler = getattr(self, f"_{question.name}")
+        return await anyio.to_thread.run_sync(handler, question.arguments)
+
+    def _connection(self, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
+        try:
+            return connection_fields(self._ctx.connection(arguments["name"]))
+        except (ConfigError, NotFound):
+            return None
+
+    def _variable(self, arguments: Mapping[str, Any]) -> str | None:
+        value = self._ctx.variable(arguments["name"], None)
+        if value is None or isinstance(value, str):
+            return value
+        return msgspec.json.encode(value).decode()
+
+    def _xcom(self, arguments: Mapping[str, Any]) -> list[Any]:
+        run = self._ctx.run
+        own = (arguments["dag_id"], arguments["run_id"]) == (run.dag_id, run.run_id)
+        address = ResultAddress(
+            arguments["task_id"],
+            arguments["key"],
+            arguments["map_index"],
+            None if own else arguments["run_id"],
+            None if own else arguments["dag_id"],
+        )
+        # Airflow's tasks may read what any task has left, also one that is not before them.
+        return self._ctx._data.left_values(address)  # noqa: SLF001
+
+    def _previous_success(self, _: Mapping[str, Any]) -> dict[str, Any] | None:
+        found = self._ctx.previous_success
+        if found is None:
+            return None
+        interval = {
+            "data_interval_start": found.logical_time,
+            "data_interval_end": found.logical_time,
+        }
+        return {**interval, "start_date": found.started_at or found.created_at}
+
+    async def _start_run(self, arguments: Mapping[str, Any]) -> str:
+        return await self._ctx.start_run(
+            arguments["dag_id"],
+            params=arguments["conf"],
+            logical_time=arguments.get("logical_time"),
+            run_key=arguments.get("run_key"),
+        )
+
+
+def connection_fields(found: Connection) -> dict[str, Any]:
+    """Return a connection in the fields of Airflow's."""
+    secrets = {name: each for name, each in found.secrets.items() if name != "password"}
+    extra = {**found.extra, **secrets}
+    return {
+        "conn_id": found.name,
+        "conn_type": found.kind,
+        "host": found.host,
+        "schema": found.path or None,
+        "login": found.user,
+        "password": found.password,
+        "port": found.port,
+        "extra": msgspec.json.encode(extra).decode() if extra else None,
+    }

@@ -1,0 +1,221 @@
+"""Attempts of Airflow's tasks, as our worker runs them: it talks to the process that runs one."""
+
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+import anyio.to_thread
+import msgspec
+from msgspec import Struct
+
+from pubsubflow.airflow.outside.answers import AttemptAnswers
+from pubsubflow.airflow.outside.assets import dataset_uri
+from pubsubflow.airflow.outside.client import HostUnreachable, attempt_client
+from pubsubflow.airflow.outside.lines import LogLines
+from pubsubflow.airflow.outside.place import BundlePlace
+from pubsubflow.airflow.outside.waits import Resumption, wait_for
+from pubsubflow.airflow.protocol import (
+    AttemptOrder,
+    AttemptReport,
+    ClientRequest,
+    Deferral,
+    TriggeringEvent,
+    encode,
+)
+from pubsubflow.airflow.structure import AssetStructure, TaskStructure
+from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.errors import Fail, RetryAfter, Skip
+
+_RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
+_DEFERRED = "deferred"
+_IDS = uuid.UUID("9a2d1c52-4b53-4c5e-8d0a-7a52c1f7b1f4")
+
+
+class AirflowTask(Struct, frozen=True):
+    """A task of Airflow's, with what its attempts need to know.
+
+    Attributes:
+        following: Ids of the tasks right after it.
+        assets: Dataset URI → the asset that its DAG names.
+    """
+
+    structure: TaskStructure
+    place: BundlePlace
+    following: tuple[str, ...]
+    assets: Mapping[str, AssetStructure]
+
+
+class _Kept(Struct, frozen=True):
+    """What the journal keeps of a deferral."""
+
+    deferral: Deferral
+    pushed: dict[str, Any] = {}
+
+
+class AttemptFailed(Exception):  # noqa: N818 - a base for the errors of Airflow's tasks
+    """An attempt has failed inside; a class of its error's name derives from it."""
+
+
+async def run_task(ctx: Context, task: AirflowTask) -> Any:
+    """Run an attempt to its end, through all its deferrals, and return its value."""
+    resumed = Resumption()
+    journal = ctx._journal  # noqa: SLF001 - whether a deferral is recorded decides what runs
+    if journal is None:
+        raise TypeError("an attempt of Airflow's runs in an async task")
+    while True:
+        if journal.replaying:
+            kept = msgspec.convert(await ctx.step(_DEFERRED, _not_recorded), _Kept)
+        else:
+            report = await _run(ctx, task, resumed)
+            if report.state != "waiting" or report.deferral is None:
+                return _concluded(ctx, task, report)
+            kept = _Kept(report.deferral, report.pushed)
+            await ctx.step(_DEFERRED, _recorded, msgspec.to_builtins(kept, str_keys=True))
+        resumed = await wait_for(ctx, task.place, kept.deferral, resumed, kept.pushed)
+        if resumed.report is not None:
+            return _concluded(ctx, task, resumed.report)
+
+
+async def _recorded(kept: dict[str, Any]) -> dict[str, Any]:
+    return kept
+
+
+async def _not_recorded() -> NoReturn:
+    raise TypeError("a deferral that is recorded is replayed")
+
+
+async def _run(ctx: Context, task: AirflowTask, resumed: Resumption) -> AttemptReport:
+    place = task.place
+    order = await _order(ctx, task, resumed)
+    request = ClientRequest(
+        "attempt",
+        place.folder,
+        place.root,
+        place.file,
+        place.legacy,
+        place.variables,
+        encode(order),
+    )
+    lines = LogLines(ctx)
+    answers = AttemptAnswers(ctx)
+    try:
+        async with attempt_client(place.address, request, lines.write) as client:
+            report = await client.exchange(answers.answer)
+    except HostUnreachable as error:
+        raise _error("ProcessDied", str(error), "", AttemptFailed) from None
+    if not isinstance(report, AttemptReport):
+        raise TypeError(f"an attempt ended with {type(report).__name__}")
+    return report
+
+
+async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> AttemptOrder:
+    run, index = ctx.run, ctx.task.map_index
+    identity = f"{run.run_id}/{task.structure.task_id}/{index}"
+    kind = _RUN_TYPES.get(run.kind, "manual")
+    events: tuple[TriggeringEvent, ...] = ()
+    if kind == "asset_triggered":
+        events = await anyio.to_thread.run_sync(_events, ctx, task)
+    params = run.params if isinstance(run.params, dict) else msgspec.to_builtins(run.params)
+    return AttemptOrder(
+        dag_id=run.dag_id,
+        task_id=task.structure.task_id,
+        run_id=run.run_id,
+        run_type=kind,
+        run_after=run.created_at,
+        started_at=datetime.now(UTC),
+        attempt=ctx.attempt,
+        max_tries=task.structure.retries,
+        ti_id=str(uuid.uuid5(_IDS, identity)),
+        tick=run.logical_time,
+        conf=dict(params),
+        partition=run.partition,
+        events=events,
+        map_index=index,
+        next_method=resumed.next_method,
+        next_kwargs=resumed.next_kwargs,
+        moment=resumed.moment,
+        looks=resumed.looks,
+        first_look=resumed.first_look,
+        pushed=resumed.pushed,
+    )
+
+
+def _events(ctx: Context, task: AirflowTask) -> tuple[TriggeringEvent, ...]:
+    found = []
+    for event in ctx.events.all:
+        asset = task.assets.get(event.dataset.uri)
+        name, uri = (event.dataset.uri,) * 2 if asset is None else (asset.name, asset.uri)
+        found.append(
+            TriggeringEvent(
+                name,
+                uri or name,
+                event.extra,
+                event.time,
+                event.run_id,
+                event.dag_id,
+                event.task_id,
+                event.partition,
+            )
+        )
+    return tuple(found)
+
+
+def _concluded(ctx: Context, task: AirflowTask, report: AttemptReport) -> Any:
+    """Return the value of an attempt that succeeded; raise what the others end with."""
+    for key, value in report.pushed.items():
+        ctx.push(key, value)
+    ctx.rendered.update(report.rendered)
+    if report.state == "success":
+        _emit(ctx, task, report)
+        _follow(ctx, task, report)
+        return report.value
+    if report.state == "skipped":
+        raise Skip(report.error_message or "skipped")
+    if report.retry_after is not None:
+        raise RetryAfter(report.retry_after, report.error_message)
+    # What has retries left and does not use them is not to be tried again.
+    final = report.state == "failed" and ctx.attempt <= task.structure.retries
+    kind = Fail if final else AttemptFailed
+    raise _error(report.error_type, report.error_message, report.error_traceback, kind)
+
+
+def _error(name: str, message: str, trace: str, kind: type[Exception]) -> Exception:
+    """Return an exception of the class's name that was raised inside, with its traceback."""
+    made = type(name or "AirflowError", (kind,), {})
+    error: Exception = made(message.splitlines()[0] if message else name)
+    if trace:
+        error.add_note(trace)
+    return error
+
+
+def _emit(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
+    for event in report.emitted:
+        uri = dataset_uri(AssetStructure(event.name, event.uri))
+        if ctx.task.may_emit(uri):
+            ctx.emit(uri, extra=event.extra, partition=event.partition)
+        else:
+            ctx.log.warning(
+                "the event of an asset that is not an outlet is not recorded: "
+                "aliases are not supported yet",
+                asset=event.name,
+                task=task.structure.task_id,
+            )
+
+
+def _follow(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
+    """Set which of the tasks after a branch or short circuit run."""
+    role = task.structure.role
+    skipped = report.skipped
+    if role == "short_circuit":
+        ctx.follow = () if skipped else ("all",)
+    elif role == "branch":
+        further = set(skipped or ()) - set(task.following)
+        if further:
+            raise Fail(
+                f"it skips {', '.join(sorted(further))}, which do not follow it directly: that is "
+                "not supported yet"
+            )
+        ctx.follow = tuple(name for name in task.following if name not in (skipped or ()))
+    elif skipped:
+        raise Fail("it skips tasks although its operator is not a branch")

@@ -1,0 +1,213 @@
+"""DAGs made of the structures of Airflow's: real DAGs, whose tasks run in the other interpreter."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pubsubflow.airflow.outside.assets import dataset_uri, known_assets
+from pubsubflow.airflow.outside.attempt import AirflowTask, run_task
+from pubsubflow.airflow.outside.place import BundlePlace
+from pubsubflow.airflow.structure import (
+    AssetStructure,
+    DagStructure,
+    MapFactor,
+    TaskStructure,
+)
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.datasets import Dataset
+from pubsubflow.authoring.schedules.expressions import AllSides, AnySide, Schedule
+from pubsubflow.authoring.schedules.timetables import Cron, Every, written_schedule
+from pubsubflow.authoring.tasks.body import Binding, Kind
+from pubsubflow.authoring.tasks.graph import Node, Reference
+from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput, GroupMapping
+from pubsubflow.authoring.tasks.options import Outlets, TaskOptions, check_id
+from pubsubflow.errors import DefinitionError
+from pubsubflow.model.spec import TriggerRule
+from pubsubflow.model.wire.waits import WaitSet
+
+_MOST_PRIORITY = 1_000
+_OLD_RULES = {"dummy": "always", "none_failed_or_skipped": "none_failed_min_one_success"}
+_ROLES = {"branch", "short_circuit", "setup", "teardown"}
+
+
+class AirflowBody:
+    """The body of a task of Airflow's: its attempts run in the bundle's interpreter.
+
+    Args:
+        task: The task.
+    """
+
+    def __init__(self, task: AirflowTask) -> None:
+        self._task = task
+
+    @property
+    def kind(self) -> Kind:
+        """`async`: here it only talks to the process that runs it."""
+        return "empty" if self._task.structure.kind == "empty" else "async"
+
+    @property
+    def operator(self) -> str:
+        """The name of the operator's class."""
+        return self._task.structure.operator
+
+    def arguments(self) -> list[object]:
+        """Return nothing: arguments are Airflow's."""
+        return []
+
+    @property
+    def starts_with_wait(self) -> bool:
+        """False: it runs at once."""
+        return False
+
+    def start_wait(self, timeout: float | None) -> WaitSet | None:  # noqa: ARG002 - see sensors
+        """Return None: it runs at once."""
+        return None
+
+    def bind(self, binding: Binding) -> Callable[[], Any]:
+        """Return the call that runs an attempt."""
+        return lambda: run_task(binding.context, self._task)
+
+
+def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
+    """Return the DAG of a structure.
+
+    Args:
+        found: The structure.
+        place: Where its file is.
+
+    Raises:
+        DefinitionError: Something of it cannot be run here; the message says what.
+    """
+    options: dict[str, Any] = {
+        "schedule": _schedule(found.schedule),
+        "start": found.start,
+        "end": found.end,
+        "catchup": found.catchup,
+        "params": {name: param.value for name, param in found.params.items()},
+        "max_active_runs": found.max_active_runs or None,
+        "timeout": found.timeout,
+        "tags": list(found.tags),
+        "owner": found.owner,
+        "description": found.description,
+    }
+    if found.schedule == {"continuous": True}:
+        options["max_active_runs"] = 1
+    dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
+    downstream: dict[str, list[str]] = {}
+    for task in found.tasks:
+        for before in task.upstream:
+            downstream.setdefault(before, []).append(task.task_id)
+    assets = known_assets(found)
+    mappings: dict[str, GroupMapping] = {}
+    for task in found.tasks:
+        following = tuple(downstream.get(task.task_id, ()))
+        body = AirflowBody(AirflowTask(task, place, following, assets))
+        _add(dag, task, body, mappings)
+    return dag
+
+
+def _add(
+    dag: DAG, task: TaskStructure, body: AirflowBody, mappings: dict[str, GroupMapping]
+) -> None:
+    """Add a task to the DAG, after those before it."""
+    factors = tuple(_expanded(dag, task, number) for number in range(len(task.factors)))
+    node = Node(
+        dag,
+        check_id(task.task_id, "task_id"),
+        body,
+        _options(dag, task),
+        role=task.role if task.role in _ROLES else "task",  # type: ignore[arg-type]
+        expand_inputs=() if task.map_group else factors,
+    )
+    node.groups = task.groups
+    if task.map_group:
+        mapping = mappings.setdefault(task.map_group, GroupMapping(task.map_group, factors))
+        node.mapping = mapping
+        factors = mapping.inputs
+    for before in task.upstream:
+        node.run_after(dag.nodes[before])
+    for each in factors:
+        if isinstance(each.values, Reference):
+            node.run_after(each.values.node)
+    node.fails_run = task.fails_run
+
+
+def _expanded(dag: DAG, task: TaskStructure, number: int) -> ExpandInput:
+    factor: MapFactor = task.factors[number]
+    name = factor.name or "kwargs"
+    if factor.combined:
+        raise DefinitionError(
+            f"task {task.task_id!r} is mapped over the {factor.combined} of several results, which "
+            "is not supported yet: map it over the result of a task that joins them"
+        )
+    if factor.task_id is not None:
+        return ExpandInput(name, Reference(dag.nodes[factor.task_id]))
+    return ExpandInput(name, list(range(factor.length or 0)))
+
+
+def _options(dag: DAG, task: TaskStructure) -> TaskOptions:
+    rule = _OLD_RULES.get(task.trigger_rule, task.trigger_rule)
+    limit = {}
+    if task.limit_all:
+        key = f"airflow/{dag.dag_id}/{task.task_id}"
+        limit = {"concurrency_key": key, "concurrency_limit": task.limit_all}
+    plain = task.queue.replace("-", "").replace("_", "").isalnum()
+    return TaskOptions(
+        outlets=Outlets(_uris(task.outlets)),
+        inlets=_uris(task.inlets),
+        retries=task.retries,
+        retry_delay=task.retry_delay,
+        retry_backoff=task.retry_backoff,
+        max_retry_delay=task.max_retry_delay,
+        trigger_rule=TriggerRule(rule),
+        queue=task.queue if plain else "default",
+        pool=task.pool,
+        pool_slots=task.pool_slots,
+        priority=max(-_MOST_PRIORITY, min(task.priority, _MOST_PRIORITY)),
+        on_failure_fail_dagrun=task.fails_run,
+        depends_on_past=task.depends_on_past and not task.map_group,
+        wait_for_downstream=task.wait_for_downstream and not task.map_group,
+        doc=task.doc,
+        **limit,  # type: ignore[arg-type]
+    )
+
+
+def _uris(assets: tuple[AssetStructure, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(dataset_uri(each) for each in assets if each.kind != "alias"))
+
+
+def _schedule(found: dict[str, Any] | None) -> Schedule | str | None:
+    """Return the schedule of a structure.
+
+    Raises:
+        DefinitionError: It is a timetable that only Airflow can compute.
+    """
+    if found is None:
+        return None
+    if found.get("once") or found.get("continuous"):
+        return "@once" if found.get("once") else "@continuous"
+    return _condition(found)
+
+
+def _condition(found: dict[str, Any]) -> Schedule:
+    for sign, kind in (("any", AnySide), ("all", AllSides)):
+        if sign in found:
+            sides = [_condition(side) for side in found[sign]]
+            return sides[0] if len(sides) == 1 else kind(*sides)
+    if "cron" in found:
+        return _cron(found["cron"], found["tz"])
+    if "every" in found:
+        return Every(found["every"])
+    if "asset" in found:
+        asset = AssetStructure(**found["asset"])
+        return Dataset(dataset_uri(asset), name=asset.name or None)
+    what = found.get("custom") or next(iter(found), "schedule")
+    raise DefinitionError(
+        f"the timetable {what} is not supported yet: write a cron, a timedelta or assets as the "
+        "schedule"
+    )
+
+
+def _cron(expression: str, zone: str) -> Schedule:
+    if expression.startswith("@"):
+        return written_schedule(expression)
+    return Cron(expression, zone)

@@ -1,0 +1,64 @@
+"""Settings of bundles: which folders hold Airflow's DAG files, and the interpreter that has it."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from pubsubflow.errors import ConfigError
+
+_Count = Annotated[int, Meta(ge=1, le=10_000)]
+
+
+class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a bundle of Airflow's DAG files.
+
+    Attributes:
+        kind: `airflow`.
+        path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself.
+        python: The interpreter that has Airflow and msgspec; the one beside the command `airflow`
+            when None.
+        airflow_home: The folder of `airflow.cfg`, `plugins/` and `config/`; one in the daemon's
+            home when None.
+        legacy: Whether names and keywords of Airflow 1.10 and 2 are replaced.
+        attempts: How many attempts of one file run at once.
+        files: How many files are kept imported.
+        env: Variables of the environment of its files and tasks.
+    """
+
+    kind: Literal["airflow"]
+    path: str = "."
+    python: Path | None = None
+    airflow_home: Path | None = None
+    legacy: bool = True
+    attempts: _Count = 32
+    files: _Count = 16
+    env: dict[str, str] = {}
+
+    @property
+    def base(self) -> str:
+        """The folder as bundles name it: empty for the DAGs folder itself."""
+        return "" if self.path in ("", ".") else Path(self.path).as_posix().removeprefix("./")
+
+    def interpreter(self, name: str) -> Path:
+        """Return the interpreter.
+
+        Args:
+            name: Of the bundle, for the message.
+
+        Raises:
+            ConfigError: None is named, and there is no command `airflow`.
+        """
+        if self.python is not None:
+            return self.python
+        command = shutil.which("airflow")
+        beside = None if command is None else Path(command).resolve().parent / "python"
+        if beside is None or not os.access(beside, os.X_OK):
+            raise ConfigError(
+                f"configuration: bundles.{name}.python names no interpreter, and the command "
+                "airflow is not on the PATH: make one with `python -m venv …` and `pip install "
+                "'apache-airflow-core>=3.2' msgspec`, and name it there or by --airflow-python"
+            )
+        return beside

@@ -1,0 +1,86 @@
+"""The trigger of Airflow's triggers: it waits for one that runs in the bundle's interpreter."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pubsubflow.airflow.outside.answers import connection_fields
+from pubsubflow.airflow.outside.client import HostUnreachable, attempt_client
+from pubsubflow.airflow.outside.place import host_address
+from pubsubflow.airflow.protocol import (
+    ClientRequest,
+    Question,
+    TriggerEnd,
+    TriggerOrder,
+    encode,
+)
+from pubsubflow.errors import DefinitionError, TriggerError
+from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
+
+_RETRY_SECONDS = 1.0
+
+
+class AirflowTrigger(Trigger, frozen=True, kw_only=True):
+    """Fires with the first event of a trigger of Airflow.
+
+    Attributes:
+        bundle: Name of the bundle in whose interpreter it runs.
+        root: The folder of the bundle, where triggers of the team are found.
+        classpath: Its class.
+        kwargs: Its arguments, as Airflow serialises them.
+    """
+
+    bundle: str
+    root: str
+    classpath: str
+    kwargs: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+
+    async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
+        """Yield the event; the process of triggers is started again when it ends.
+
+        Raises:
+            TriggerError: The trigger failed, or this triggerer has no such bundle.
+        """
+        order = encode(TriggerOrder(self.classpath, self.kwargs))
+        request = ClientRequest("trigger", self.root, self.root, "", payload=order)
+
+        async def answer(question: Question) -> Any:
+            return await _answer(ctx, question)
+
+        while True:
+            try:
+                address = host_address(self.bundle)
+                async with attempt_client(address, request, _ignore) as client:
+                    found = await client.exchange(answer)
+            except DefinitionError as error:
+                raise TriggerError(error.message) from error
+            except HostUnreachable as error:
+                ctx.trouble(str(error))
+                await ctx.sleep(_RETRY_SECONDS)
+                continue
+            ctx.trouble(None)
+            yield _event(found)
+            return
+
+
+def _event(found: object) -> TriggerEvent:
+    if not isinstance(found, TriggerEnd):
+        raise TriggerError(f"a trigger ended with {type(found).__name__}")
+    if found.error is not None:
+        error = TriggerError(found.error)
+        error.add_note("".join(found.traceback))
+        raise error
+    payload = {"payload": found.payload, "ends": found.ends, "pushed": found.pushed}
+    return TriggerEvent(payload=payload)
+
+
+async def _answer(ctx: TriggerContext, question: Question) -> Any:
+    if question.name != "connection":
+        return None
+    try:
+        return connection_fields(await ctx.connection(question.arguments["name"]))
+    except TriggerError:
+        return None
+
+
+def _ignore(_: str) -> None:
+    """Drop a line: triggers have no output of their own."""
