@@ -59,13 +59,18 @@ class BundleFolder:
         present = BundleFolder._present
         if present is None:
             present = BundleFolder._present = cls(folder, root, kind)
-            sys.dont_write_bytecode = True
-            sys.path_hooks.insert(0, present.finder)
-            sys.path.insert(0, folder)
-            sys.path_importer_cache.clear()
+            if not kind:
+                present._find_modules()
         if present.folder != folder:
             raise RuntimeError(f"this process runs the code of {present.folder}, not of {folder}")
         return present
+
+    def _find_modules(self) -> None:
+        """Have this process find the modules of the folder."""
+        sys.dont_write_bytecode = True
+        sys.path_hooks.insert(0, self.finder)
+        sys.path.insert(0, self.folder)
+        sys.path_importer_cache.clear()
 
     def execute(self, file: str, into: LoadedDefinitions | None = None) -> LoadedDefinitions:
         """Execute a DAG file and return all that it defines.

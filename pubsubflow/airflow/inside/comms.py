@@ -17,6 +17,17 @@ from pubsubflow.airflow.inside.channel import Channel
 RETURN_VALUE = "return_value"
 _OK = messages.OKResponse(ok=True)
 _ASKS = ("Get", "Create")
+# Those that operators use unless they are given another one, and that need nothing.
+_DEFAULT_CONNECTIONS: dict[str, dict[str, Any]] = {
+    "fs_default": {"conn_id": "fs_default", "conn_type": "fs", "extra": '{"path": "/"}'},
+    "aws_default": {"conn_id": "aws_default", "conn_type": "aws"},
+    "google_cloud_default": {
+        "conn_id": "google_cloud_default",
+        "conn_type": "google_cloud_platform",
+    },
+    "docker_default": {"conn_id": "docker_default", "conn_type": "docker"},
+    "kubernetes_default": {"conn_id": "kubernetes_default", "conn_type": "kubernetes"},
+}
 
 
 def absent(kind: ErrorType, **detail: Any) -> Any:
@@ -89,6 +100,7 @@ class ClientQuestions:
     def get_connection(self, msg: Any) -> Any:
         """Answer with a connection."""
         found = self.request("connection", name=msg.conn_id)
+        found = found or _DEFAULT_CONNECTIONS.get(msg.conn_id)
         if found is None:
             return absent(ErrorType.CONNECTION_NOT_FOUND, conn_id=msg.conn_id)
         empty = dict.fromkeys(("schema", "login", "password", "port", "extra", "host"))
@@ -198,9 +210,6 @@ class AttemptQuestions(ClientQuestions):
     @answers("GetXCom")
     def get_xcom(self, msg: Any) -> Any:
         """Answer with one value."""
-        own = (msg.dag_id, msg.run_id, msg.task_id) == self.address[:3]
-        if own and msg.key in self.pushed:
-            return messages.XComResult(key=msg.key, value=self.pushed[msg.key])
         index = None if msg.map_index in (None, -1) else msg.map_index
         values = self._values(msg, index)
         return messages.XComResult(key=msg.key, value=values[0] if values else None)
@@ -225,7 +234,27 @@ class AttemptQuestions(ClientQuestions):
         values = self._values(msg, None)
         return messages.XComSequenceSliceResult(root=values[msg.start : msg.stop : msg.step])
 
+    @answers("GetTICount")
+    def get_ti_count(self, msg: Any) -> Any:
+        """Answer how many instances tasks of this run have."""
+        if (msg.dag_id, msg.run_ids) != (self.address[0], [self.address[1]]) or not msg.task_ids:
+            raise UnsupportedError("counting tasks of other runs (GetTICount)")
+        return messages.TICount(count=sum(map(self._instances, msg.task_ids)))
+
+    def _instances(self, task_id: str) -> int:
+        if task_id == self.address[2]:
+            # The SDK relates map indexes of one group by it: any number above its own will do.
+            return max(self.address[3] + 1, 1)
+        dag_id, run_id = self.address[:2]
+        found = self.request(
+            "xcom", dag_id=dag_id, run_id=run_id, task_id=task_id, key=RETURN_VALUE, map_index=None
+        )
+        return len(found)
+
     def _values(self, msg: Any, index: int | None) -> list[Any]:
+        own = (msg.dag_id, msg.run_id, msg.task_id) == self.address[:3]
+        if own and msg.key in self.pushed and index in (None, self.address[3]):
+            return [self.pushed[msg.key]]
         found: list[Any] = self.request(
             "xcom",
             dag_id=msg.dag_id,

@@ -27,7 +27,7 @@ class AttemptAnswers:
         """Answer a question; what blocks does so in a thread.
 
         Raises:
-            Exception: There is no answer; the message says why.
+            Exception: It cannot be answered; the message says why.
         """
         if question.name == "start_run":
             return await self._start_run(question.arguments)

@@ -71,7 +71,7 @@ def _imported(place: BundlePlace) -> LoadedStructure:
 
 
 def _answer(question: Question) -> Any:
-    """Answer with a variable as the version of the DAG has it; there are no connections yet."""
+    """Answer with a variable as the version of the DAG has it; connections are for tasks."""
     if question.name != "variable":
         return None
     value = variable(question.arguments["name"], None)

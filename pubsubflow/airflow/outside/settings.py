@@ -49,7 +49,7 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
             name: Of the bundle, for the message.
 
         Raises:
-            ConfigError: None is named, and there is no command `airflow`.
+            ConfigError: None is named, and the command `airflow` is not found.
         """
         if self.python is not None:
             return self.python

@@ -1,0 +1,3 @@
+"""A dag of airflow that cannot be imported."""
+
+from airflow.providers.nowhere import Operator

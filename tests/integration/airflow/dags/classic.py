@@ -1,0 +1,137 @@
+"""Operators, TaskFlow, branches, retries, mapping: what Airflow's tutorials show."""
+
+from datetime import datetime, timedelta
+
+from airflow.exceptions import AirflowFailException
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.providers.standard.operators.python import (
+    BranchPythonOperator,
+    PythonOperator,
+    ShortCircuitOperator,
+)
+from airflow.sdk import DAG, Asset, dag, setup, task, task_group, teardown
+from airflow.sdk.exceptions import AirflowSkipException
+
+orders = Asset("s3://lake/orders")
+
+
+def greet(name, ti, **context):
+    print("hello", name, context["ds"], context["params"]["day"])
+    ti.xcom_push(key="greeting", value=f"hello {name}")
+    return {"n": 3}
+
+
+def load(ti, outlet_events):
+    print("pulled", ti.xcom_pull(task_ids="greet", key="greeting"))
+    outlet_events[orders].extra = {"rows": 7}
+
+
+with DAG(
+    "classic",
+    schedule=None,
+    start_date=datetime(2026, 1, 1),
+    tags=["etl"],
+    params={"day": "monday"},
+    default_args={"owner": "ann"},
+) as classic:
+    start = PythonOperator(task_id="greet", python_callable=greet, op_args=["ann"])
+    bash = BashOperator(
+        task_id="bash",
+        bash_command="echo {{ ti.xcom_pull(task_ids='greet')['n'] }} rows of {{ params.day }}",
+    )
+    branch = BranchPythonOperator(task_id="branch", python_callable=lambda: "left")
+    left = EmptyOperator(task_id="left")
+    right = EmptyOperator(task_id="right")
+    join = PythonOperator(
+        task_id="join",
+        python_callable=load,
+        trigger_rule="none_failed_min_one_success",
+        outlets=[orders],
+    )
+    start >> bash >> branch >> [left, right] >> join
+
+
+@dag(schedule=[orders], start_date=datetime(2026, 1, 1))
+def consumer():
+    @task
+    def events(triggering_asset_events=None):
+        return [each.extra["rows"] for found in triggering_asset_events.values() for each in found]
+
+    @task
+    def double(x):
+        return 2 * x
+
+    @task
+    def total(xs):
+        return sum(xs)
+
+    total(double.expand(x=events()))
+
+
+consumer()
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def endings():
+    @task(retries=1, retry_delay=timedelta(seconds=0.1))
+    def fails_once(ti=None):
+        if ti.try_number < 2:
+            raise ValueError("not yet")
+        return ti.try_number
+
+    @task
+    def skips():
+        raise AirflowSkipException("nothing today")
+
+    @task(retries=3, retry_delay=timedelta(hours=1))
+    def fails():
+        raise AirflowFailException("for good")
+
+    stop = ShortCircuitOperator(task_id="stop", python_callable=lambda: False)
+    never = EmptyOperator(task_id="never")
+    last = EmptyOperator(task_id="last", trigger_rule="all_done")
+    once = fails_once()
+    once >> [skips(), fails()] >> last
+    once >> stop >> never
+
+
+endings()
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1))
+def groups():
+    @task
+    def numbers():
+        return [1, 2, 3]
+
+    @task_group
+    def each(n):
+        @task
+        def double(n):
+            return 2 * n
+
+        @task
+        def increment(n):
+            return n + 1
+
+        return increment(double(n))
+
+    @task
+    def total(xs):
+        return sum(xs)
+
+    @setup
+    def make():
+        return "made"
+
+    @teardown
+    def clean():
+        return "cleaned"
+
+    made, cleaned = make(), clean()
+    made >> total(each.expand(n=numbers())) >> cleaned
+    made >> cleaned
+
+
+groups()

@@ -1,0 +1,138 @@
+"""Airflow's files run through a real daemon, in the interpreter that has Airflow."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pubsubflow.cli.daemon_process import child_daemon
+from pubsubflow.client import Client
+from support.airflow import airflow_python
+from support.signals import Signal
+
+pytestmark = pytest.mark.anyio
+DAGS = Path(__file__).with_name("dags")
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory, fresh_home):
+    folder = tmp_path_factory.mktemp("airflow")
+    shutil.copytree(DAGS, folder / "dags")
+    (folder / "dags" / "native.py").write_text(
+        "from pubsubflow import Cron, DAG, task\n\n@task\ndef airflow():\n    pass\n"
+    )
+    (folder / "dags" / ".airflowignore").write_text("native.py\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__KIND", "airflow")
+        patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__PYTHON", airflow_python())
+        patch.setenv("PUBSUBFLOW_VAR_REGION", "eu")
+        patch.setenv("PUBSUBFLOW_CONN_SALES", "postgres://ann:hush-hush@elsewhere/sales")
+        patch.setenv("LOOKS", str(folder / "looks"))
+        patch.setenv("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
+        with child_daemon(folder / "dags", home=fresh_home(folder / "home"), port=0) as started:
+            yield started
+
+
+@pytest.fixture
+async def client(url):
+    async with Client(url) as client:
+
+        async def loaded():
+            page = await client.dags()
+            return page if len(page.items) == 5 and page.import_errors else None
+
+        await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
+        yield client
+
+
+async def ended(client, dag_id):
+    """Trigger a DAG, and return how its tasks have ended."""
+    run_id = await client.trigger(dag_id)
+    run = await client.wait(run_id, timeout_seconds=60)
+    return run, await states(client, run_id)
+
+
+async def states(client, run_id):
+    return {
+        each.task_id if each.map_index is None else f"{each.task_id}.{each.map_index}": each.state
+        async for each in client.tasks(run_id)
+    }
+
+
+async def result(client, run, task_id):
+    return (await client.task(run.run_id, task_id)).result
+
+
+async def test_a_file_that_cannot_be_imported_is_named(client):
+    (error,) = (await client.dags()).import_errors
+    assert error.file == "broken.py"
+    assert "No module named 'airflow.providers.nowhere'" in error.error
+
+
+async def test_operators_branches_and_templates(client):
+    run, found = await ended(client, "classic")
+    assert found == {
+        "greet": "success",
+        "bash": "success",
+        "branch": "success",
+        "left": "success",
+        "right": "skipped",
+        "join": "success",
+    }
+    assert await result(client, run, "greet") == {"n": 3}
+    assert await result(client, run, "bash") == "3 rows of monday"
+
+
+async def test_an_event_of_an_asset_starts_the_run_of_another_dag(client):
+    """The asset is a dataset: its event has the `extra` of the task."""
+
+    async def consumed():
+        found = [run async for run in client.runs(dag_id="consumer")]
+        return next((run for run in found if run.ended_at), None)
+
+    run = await Signal().wait_until(consumed, seconds=60, poll_seconds=0.2)
+    assert await states(client, run.run_id) == {
+        "events": "success",
+        "double.0": "success",
+        "total": "success",
+    }
+    assert await result(client, run, "total") == 14
+    (event,) = [each async for each in client.events(dataset="s3://lake/orders")]
+    assert event.extra == {"rows": 7}
+
+
+async def test_retries_skips_failures_and_short_circuits(client):
+    run, found = await ended(client, "endings")
+    assert found == {
+        "fails_once": "success",
+        "skips": "skipped",
+        "fails": "failed",
+        "last": "success",
+        "stop": "success",
+        "never": "skipped",
+    }
+    assert await result(client, run, "fails_once") == 2
+    failed = await client.task(run.run_id, "fails")
+    assert (failed.error.type, failed.error.message) == ("AirflowFailException", "for good")
+    assert "dags/classic.py" in failed.error.traceback
+
+
+async def test_mapped_groups_setups_and_teardowns(client):
+    run, found = await ended(client, "groups")
+    assert set(found.values()) == {"success"}
+    assert found.keys() >= {"each.double.0", "each.increment.2", "make", "clean"}
+    assert await result(client, run, "total") == 15
+
+
+async def test_deferred_tasks_and_sensors(client):
+    run, found = await ended(client, "waiting")
+    assert found == {
+        "twice": "success",
+        "unseen": "failed",
+        "sensor": "success",
+        "file": "success",
+        "values": "success",
+    }
+    assert await result(client, run, "twice") == ["kept", 4, True]
+    unseen = await client.task(run.run_id, "unseen")
+    assert unseen.error.type == "TaskDeferralError"
