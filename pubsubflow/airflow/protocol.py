@@ -43,7 +43,7 @@ class ClientRequest(Struct, frozen=True, omit_defaults=True):
         legacy: Whether names and keywords of older versions are replaced.
         variables: What the import may use: name → its value, in a tuple that is empty for one that
             is not set.
-        payload: An `AttemptOrder` or a `TriggerOrder`, encoded.
+        payload: An `AirflowOrder` or a `TriggerOrder`, encoded.
     """
 
     operation: Literal["load", "attempt", "trigger"]
@@ -68,7 +68,7 @@ class TriggeringEvent(Struct, frozen=True, omit_defaults=True):
     partition: str | None = None
 
 
-class AttemptOrder(Struct, frozen=True, omit_defaults=True):
+class AirflowOrder(Struct, frozen=True, omit_defaults=True):
     """One attempt of a task.
 
     Attributes:
@@ -209,7 +209,7 @@ def encode(message: Any) -> bytes:
 
 
 decode_request = msgspec.msgpack.Decoder(ClientRequest).decode
-decode_order = msgspec.msgpack.Decoder(AttemptOrder).decode
+decode_order = msgspec.msgpack.Decoder(AirflowOrder).decode
 decode_trigger_order = msgspec.msgpack.Decoder(TriggerOrder).decode
 decode_settings = msgspec.msgpack.Decoder(BridgeSettings).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode

@@ -14,7 +14,8 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 
 from pubsubflow.airflow.inside.comms import RETURN_VALUE, AttemptQuestions
 from pubsubflow.airflow.inside.deferral import deferral_of, resumed_with
-from pubsubflow.airflow.protocol import AttemptOrder, AttemptReport, EmittedAsset
+from pubsubflow.airflow.inside.legacy.context import add_old_names
+from pubsubflow.airflow.protocol import AirflowOrder, AttemptReport, EmittedAsset
 
 _MAX_TRACEBACK = 20_000
 _SHOWN_CHARACTERS = 4_096
@@ -34,13 +35,16 @@ def fitting(model: Any, **values: Any) -> Any:
     return model(**{name: each for name, each in values.items() if name in model.model_fields})
 
 
-def run_attempt(dag: Any, order: AttemptOrder, questions: AttemptQuestions) -> AttemptReport:
+def run_attempt(
+    dag: Any, order: AirflowOrder, questions: AttemptQuestions, *, legacy: bool
+) -> AttemptReport:
     """Run an attempt to its end, and return that; the process is to end after it.
 
     Args:
         dag: The DAG.
         order: The attempt.
         questions: Answers the attempt, and keeps what it says.
+        legacy: Whether the context has the names of older versions, too.
     """
     log = structlog.get_logger("task")
     questions.address = (order.dag_id, order.run_id, order.task_id, order.map_index)
@@ -52,13 +56,15 @@ def run_attempt(dag: Any, order: AttemptOrder, questions: AttemptQuestions) -> A
         register(dag, log)
     ti = _task_instance(dag, order)
     context = ti.get_template_context()
+    if legacy:
+        add_old_names(context)
     state, _, error = task_runner.run(ti, context, log)
     context["exception"] = error
     task_runner.finalize(ti, state, context, log, error)
     return _end(questions, error, order)
 
 
-def _task_instance(dag: Any, order: AttemptOrder) -> Any:
+def _task_instance(dag: Any, order: AirflowOrder) -> Any:
     next_method, next_kwargs = resumed_with(order)
     context = fitting(
         TIRunContext,
@@ -88,7 +94,7 @@ def _task_instance(dag: Any, order: AttemptOrder) -> Any:
     )
 
 
-def _run(dag: Any, order: AttemptOrder) -> Any:
+def _run(dag: Any, order: AirflowOrder) -> Any:
     logical, start, end = _dates(dag, order)
     return fitting(
         DagRun,
@@ -120,7 +126,7 @@ def _run(dag: Any, order: AttemptOrder) -> Any:
     )
 
 
-def _dates(dag: Any, order: AttemptOrder) -> tuple[datetime | None, ...]:
+def _dates(dag: Any, order: AirflowOrder) -> tuple[datetime | None, ...]:
     """Return logical date, and start and end of the data interval."""
     if order.run_type == "asset_triggered":
         return None, None, None
@@ -137,7 +143,7 @@ def _pendulum(moment: datetime) -> Any:
 
 
 def _end(
-    questions: AttemptQuestions, error: BaseException | None, order: AttemptOrder
+    questions: AttemptQuestions, error: BaseException | None, order: AirflowOrder
 ) -> AttemptReport:
     outcome = questions.outcome
     pushed = dict(questions.pushed)

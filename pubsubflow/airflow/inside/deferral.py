@@ -6,7 +6,7 @@ from typing import Any
 import pendulum
 from airflow.sdk.serde import deserialize, serialize
 
-from pubsubflow.airflow.protocol import AttemptOrder, Deferral
+from pubsubflow.airflow.protocol import AirflowOrder, Deferral
 
 # Waits for time alone need no process: they become timers of ours.
 _CLOCKS = frozenset(
@@ -17,7 +17,7 @@ _CLOCKS = frozenset(
 )
 
 
-def deferral_of(outcome: Any, order: AttemptOrder) -> Deferral:  # noqa: ARG001
+def deferral_of(outcome: Any, order: AirflowOrder) -> Deferral:  # noqa: ARG001
     """Return what a task waits for, from the message that says so."""
     if type(outcome).__name__ == "RescheduleTask":
         return Deferral(until=outcome.reschedule_date.timestamp(), reschedule=True)
@@ -49,7 +49,7 @@ def _by_clock(found: Deferral) -> Deferral:
     )
 
 
-def resumed_with(order: AttemptOrder) -> tuple[str | None, dict[str, Any] | None]:
+def resumed_with(order: AirflowOrder) -> tuple[str | None, dict[str, Any] | None]:
     """Return the method with which a task goes on, and its arguments as the SDK expects them."""
     if order.next_method is None or order.moment is None:
         return order.next_method, order.next_kwargs

@@ -117,7 +117,7 @@ class FileProcess:
 
 def _attempt(handed: Handed, found: Loaded) -> None:
     """Run the attempt of a client in this process, and send its end."""
-    order = decode_order(handed.request.payload)
+    order, legacy = decode_order(handed.request.payload), handed.request.legacy
     channel = Channel(handed.sock, ends_process=True)
     if found.error is not None:
         channel.end(
@@ -132,7 +132,7 @@ def _attempt(handed: Handed, found: Loaded) -> None:
     questions = AttemptQuestions(channel, order.pushed)
     try:
         with serve_wire(questions):
-            end = run_attempt(found.dags[order.dag_id], order, questions)
+            end = run_attempt(found.dags[order.dag_id], order, questions, legacy=legacy)
     except Exception as error:  # noqa: BLE001 - the SDK refuses what it was given
         text = f"the attempt could not be started or ended: {error}"
         name = type(error).__name__

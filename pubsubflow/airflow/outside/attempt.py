@@ -16,7 +16,7 @@ from pubsubflow.airflow.outside.lines import LogLines
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.waits import Resumption, wait_for
 from pubsubflow.airflow.protocol import (
-    AttemptOrder,
+    AirflowOrder,
     AttemptReport,
     ClientRequest,
     Deferral,
@@ -109,7 +109,7 @@ async def _run(ctx: Context, task: AirflowTask, resumed: Resumption) -> AttemptR
     return report
 
 
-async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> AttemptOrder:
+async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> AirflowOrder:
     run, index = ctx.run, ctx.task.map_index
     identity = f"{run.run_id}/{task.structure.task_id}/{index}"
     kind = _RUN_TYPES.get(run.kind, "manual")
@@ -117,7 +117,7 @@ async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> Attemp
     if kind == "asset_triggered":
         events = await anyio.to_thread.run_sync(_events, ctx, task)
     params = run.params if isinstance(run.params, dict) else msgspec.to_builtins(run.params)
-    return AttemptOrder(
+    return AirflowOrder(
         dag_id=run.dag_id,
         task_id=task.structure.task_id,
         run_id=run.run_id,
