@@ -160,7 +160,7 @@ class Simulation:
         self._due: list[tuple[datetime, int, Timer | None]] = []
         self._most = most
         self._steps = 0
-        self._ticked: set[str] = set()
+        self._made: set[str] = set()
         self._set_ticks()
 
     def receive(self, item: Any) -> None:
@@ -237,16 +237,16 @@ class Simulation:
         elif timer.kind == "tick":
             due = self._timers.next_tick(self.dag, timer)
             if due is not None:
-                self._timers.tick(self.dag, due, self._ticked)
+                self._timers.tick(self.dag, due, self._made)
         else:
-            self._timers.condition_due(self.dag, timer)
+            self._timers.condition_due(self.dag, timer, self._made)
 
     def _admit(self) -> None:
         """Admit the runs that were made, and note what is due later."""
         drafts = self.uow.schedule.drafts
         for draft in [each for each in drafts.values() if not each.collecting]:
             del drafts[draft.id]
-            self._ticked.add(draft.run_key)
+            self._made.add(draft.run_key)
             self.dag.unadmitted -= 1
             self.dag.admit()
             run = self._run(draft)

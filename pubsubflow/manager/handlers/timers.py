@@ -1,6 +1,6 @@
 """Handlers of due timers, and of checks of event waits."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler
 from pubsubflow.manager.inbox import InboxItem
@@ -17,6 +17,7 @@ from pubsubflow.model.wire.messages import NOT_MAPPED
 _TASK_TIMERS = ("retry", *WAIT_TIMERS)
 RETURNED = "returned"
 """The key of the timer `subscribe` for a DAG that was missing; see `resume_returned_dags`."""
+_RUNS_OF_ONE_DEADLINE = 1000
 _DAG_TIMERS = ("tick", "late", "flush", "subscribe")
 
 
@@ -99,7 +100,18 @@ class FireTimersHandler(Handler):
                     await (context.resume(dag) if returned else context.dags.catch_up(dag))
             else:
                 await self._context.dags.conditions.load([(dag, timer.key or WHOLE)])
-                timers.condition_due(dag, timer)
+                timers.condition_due(dag, timer, await self._deadline_runs(dag, timer, timers))
+
+    async def _deadline_runs(
+        self, dag: LockedDag, timer: Timer, timers: ScheduleTimers
+    ) -> Collection[str]:
+        """Return those keys of a deadline's run that are taken."""
+        first = timers.deadline_keys(dag, timer, [1]) if timer.kind == "late" else []
+        taken = await self._context.admission.existing(dag, first) if first else {}
+        if taken:
+            more = timers.deadline_keys(dag, timer, range(1, _RUNS_OF_ONE_DEADLINE))
+            taken = await self._context.admission.existing(dag, more)
+        return taken.keys()
 
     async def _tick(self, dag: LockedDag, timer: Timer, timers: ScheduleTimers) -> None:
         due = timers.next_tick(dag, timer)

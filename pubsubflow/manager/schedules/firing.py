@@ -209,7 +209,7 @@ class Scheduler:
                 self._allocate_id(),
                 self._new_id(),
                 dag,
-                run_key if not condition.key else _partition_run_key(dag, condition, run_key, tick),
+                run_key_of(dag, condition, run_key, tick),
                 "dataset" if tick is None else "cron",
                 cause,
                 self._uow.now,
@@ -308,11 +308,22 @@ class Scheduler:
             )
 
 
-def _partition_run_key(
-    dag: LockedDag, condition: ConditionWork, run_key: str, tick: datetime | None
+def run_key_of(
+    dag: LockedDag, condition: ConditionWork, run_key: str, tick: datetime | None = None
 ) -> str:
-    """Return the key of a partition's run: that of its cause, or a number where it runs once."""
-    partitioning = None if dag.version.schedule is None else dag.version.schedule.partitioning
-    if tick is None and partitioning is not None and partitioning.runs_once:
+    """Return the key of a run: that of its cause, or a number where a partition runs once."""
+    if not condition.key:
+        return run_key
+    if tick is None and runs_once(dag):
         return f"partition:{condition.key}:{condition.state.firings}"
     return f"{run_key}:{condition.key}"
+
+
+def runs_once(dag: LockedDag) -> bool:
+    """Return whether each partition of a DAG runs once."""
+    schedule = dag.version.schedule
+    return (
+        schedule is not None
+        and schedule.partitioning is not None
+        and schedule.partitioning.runs_once
+    )

@@ -5,11 +5,12 @@ The conditions that a timer concerns are loaded before; see `needs_open_conditio
 
 from collections.abc import Container, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 from msgspec import Struct
 
 from pubsubflow.manager.schedules.consuming import WHOLE
-from pubsubflow.manager.schedules.firing import Scheduler
+from pubsubflow.manager.schedules.firing import Scheduler, run_key_of, runs_once
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import ConditionWork, LockedDag
 from pubsubflow.model.schedule.condition_state import (
@@ -145,18 +146,36 @@ class ScheduleTimers:
             self._scheduler.fire(dag, condition, firing, due.run_key(), cause, due.moment)
             self._scheduler.set_deadlines(dag, condition)
 
-    def condition_due(self, dag: LockedDag, timer: Timer) -> None:
-        """Act on a deadline, or on the end of collecting, of a condition that is still there."""
+    def condition_due(self, dag: LockedDag, timer: Timer, existing: Container[str] = ()) -> None:
+        """Act on a deadline, or on the end of collecting, of a condition that is still there.
+
+        Args:
+            dag: The DAG.
+            timer: What is due.
+            existing: Those of `deadline_keys` under which there are runs.
+        """
         condition = dag.conditions.get(timer.key or WHOLE)
         if condition is None:
             return
         clamp_moments(condition.state, self._uow.now.timestamp())
         if timer.kind == "late":
-            self._deadline(dag, condition, timer.node or 0)
+            self._deadline(dag, condition, timer.node or 0, existing)
         else:
             self._collected(dag, condition)
 
-    def _deadline(self, dag: LockedDag, condition: ConditionWork, slot: int) -> None:
+    def deadline_keys(self, dag: LockedDag, timer: Timer, numbers: Iterable[int]) -> list[str]:
+        """Return the keys of the run of a deadline, of which it gets the first that is free."""
+        condition, part = dag.conditions.get(timer.key or WHOLE), _find_deadline(dag, timer.node)
+        due = None if condition is None or part is None else deadline_due(part, condition.state)
+        if condition is None or part is None or due is None or runs_once(dag):
+            return []
+        return [
+            run_key_of(dag, condition, _deadline_key(part.slot, due, number)) for number in numbers
+        ]
+
+    def _deadline(
+        self, dag: LockedDag, condition: ConditionWork, slot: int, existing: Container[str]
+    ) -> None:
         """Run with what is there, or drop it, if the deadline has passed."""
         schedule = dag.version.schedule
         part = _find_deadline(dag, slot)
@@ -172,11 +191,27 @@ class ScheduleTimers:
         if due <= self._uow.now.timestamp() + _INSTANT:
             firing = decide(schedule, state, late=slot)
             if firing is not None:
-                # By the deadline, not a number: a replay of the same events gives the same key.
-                run_key = f"late:{slot}:{datetime.fromtimestamp(due, UTC).isoformat()}"
+                run_key = self._free_key(dag, condition, slot, due, existing)
                 cause = "the missing inputs are late"
                 self._scheduler.fire(dag, condition, firing, run_key, cause)
         self._scheduler.set_deadlines(dag, condition)
+
+    def _free_key(
+        self,
+        dag: LockedDag,
+        condition: ConditionWork,
+        slot: int,
+        due: float,
+        existing: Container[str],
+    ) -> str:
+        drafts = self._uow.schedule.drafts.values()
+        made = {each.run_key for each in drafts if each.dag is dag}
+        for number in count(1):
+            found = _deadline_key(slot, due, number)
+            key = run_key_of(dag, condition, found)
+            if runs_once(dag) or not (key in made or key in existing):
+                return found
+        raise AssertionError
 
     def _collected(self, dag: LockedDag, condition: ConditionWork) -> None:
         """Start a run that has collected events for long enough."""
@@ -230,7 +265,14 @@ def find_tick(dag: LockedDag, slot: int) -> Tick | None:
     return next((part for part in ticks(schedule.condition) if part.slot == slot), None)
 
 
-def _find_deadline(dag: LockedDag, slot: int) -> OrAfter | None:
+def _deadline_key(slot: int, due: float, number: int) -> str:
+    # By the deadline: a replay of the same events gives the same key. If that came before the run
+    # of the deadline itself, a number tells them apart: what is pending is never left.
+    key = f"late:{slot}:{datetime.fromtimestamp(due, UTC).isoformat()}"
+    return key if number == 1 else f"{key}:{number}"
+
+
+def _find_deadline(dag: LockedDag, slot: int | None) -> OrAfter | None:
     schedule = dag.version.schedule
     if schedule is None:
         return None

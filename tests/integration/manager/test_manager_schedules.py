@@ -120,6 +120,20 @@ async def test_a_deadline_that_passed_in_a_pause_is_met_after_it(harness):
     assert await harness.runs() == [("late", 1)]
 
 
+async def test_a_deadline_that_a_replay_has_met_before_loses_nothing(harness):
+    await harness.schedule(ScheduleSpec(OrAfter(0, BOTH, 60)), max_active_runs=9)
+    await harness.post("x")
+    harness.time += timedelta(seconds=90)  # its timer is late
+    plan = await harness.call(Replay("d", harness.start))
+    assert len(plan.runs) == 1
+    await harness.pass_time(0)
+    assert await harness.runs() == [("late", 1)] * 2
+    keys = [key for (key,) in await harness.rows("SELECT run_key FROM run ORDER BY id")]
+    assert keys[1] == f"{keys[0]}:2"
+    assert await harness.rows("SELECT * FROM pending_event") == []
+    assert [each.exists for each in (await harness.call(Replay("d", harness.start))).runs] == [True]
+
+
 @pytest.mark.parametrize("policy", [Batch(10, 60), Debounce(60)])
 async def test_neither_a_pause_nor_a_new_version_ends_collecting_early(harness, policy):
     await harness.schedule(ScheduleSpec(condition("x"), policy))

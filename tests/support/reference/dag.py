@@ -4,6 +4,7 @@ A `Reference` is given what happened, in order. `conditions` decides what holds 
 """
 
 from datetime import UTC, datetime
+from itertools import count
 
 from pubsubflow.model.schedule.conditions import (
     AnyOf,
@@ -105,14 +106,19 @@ class Reference:
         passes = due(part, state)
         if passes is not None and passes <= now:
             state.late.add(slot)
-            written = datetime.fromtimestamp(passes, UTC).isoformat()
-            fired = self.decide(state, f"late:{slot}:{written}{key and ':'}{key}", now)
+            fired = self.decide(state, self.key_of_late(key, slot, passes), now)
             if not fired and part.then == "skip":
                 for leaf in inputs(part.side):
                     for event, _ in state.pending[leaf.index]:
                         self.record(event, leaf.index, key, "skipped")
                     state.pending[leaf.index] = []
             self.forget_deadlines(state)
+
+    def key_of_late(self, key: str, slot: int, passes: float) -> str:
+        """Return the first free one of the keys of a deadline."""
+        written = f"late:{slot}:{datetime.fromtimestamp(passes, UTC).isoformat()}"
+        keys = (written + f":{n}" * (n > 1) + f":{key}" * bool(key) for n in count(1))
+        return next(each for each in keys if each not in self.runs)
 
     def flush(self, key: str, now: float) -> None:
         state = self.states.get(key)
