@@ -140,6 +140,7 @@ class _Zygote:
         """End the zygote with all its children, and set their exit codes."""
         self.alive = False
         self.ready.set()
+        # Who waits to write would wait for ever, and the loop go on with a number that others get.
         anyio.notify_closing(self._control)
         self._control.close()
         with anyio.CancelScope(shield=True):

@@ -109,6 +109,7 @@ class FireTimersHandler(Handler):
         first = timers.deadline_keys(dag, timer, [1]) if timer.kind == "late" else []
         taken = await self._context.admission.existing(dag, first) if first else {}
         if taken:
+            # Rare enough to be worth another statement: a replay came before the deadline's timer.
             more = timers.deadline_keys(dag, timer, range(1, _RUNS_OF_ONE_DEADLINE))
             taken = await self._context.admission.existing(dag, more)
         return taken.keys()

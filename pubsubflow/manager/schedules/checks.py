@@ -266,6 +266,8 @@ class EventChecks:
         """Make the runs of a check for the next events that wait for one."""
         if dag.version.check is None or dag.held or not dag.present:
             return
+        # A release locks the DAGs that subscribe now, and this check may have left the dataset: the
+        # lock of the event alone keeps it from being placed in the log under a run that begins here.
         await self._transaction.fetch("lock_unstarted_checks", dag.id, MOST_AT_ONCE)
         found = await self._transaction.fetch("list_unstarted_checks", dag.id, MOST_AT_ONCE)
         rows = [row for row in found if row["time"] is not None]

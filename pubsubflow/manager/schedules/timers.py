@@ -204,6 +204,7 @@ class ScheduleTimers:
         due: float,
         existing: Container[str],
     ) -> str:
+        # Runs of this transaction have no row yet.
         drafts = self._uow.schedule.drafts.values()
         made = {each.run_key for each in drafts if each.dag is dag}
         for number in count(1):
