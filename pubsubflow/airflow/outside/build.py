@@ -14,6 +14,7 @@ from pubsubflow.airflow.structure import (
 )
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
+from pubsubflow.authoring.params_mapping import DeclaredParams
 from pubsubflow.authoring.schedules.expressions import AllSides, AnySide, Schedule
 from pubsubflow.authoring.schedules.timetables import Cron, Every, written_schedule
 from pubsubflow.authoring.tasks.body import Binding, Kind
@@ -82,7 +83,6 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
         "start": found.start,
         "end": found.end,
         "catchup": found.catchup,
-        "params": {name: param.value for name, param in found.params.items()},
         "max_active_runs": found.max_active_runs or None,
         "timeout": found.timeout,
         "tags": list(found.tags),
@@ -92,6 +92,7 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
     if found.schedule == {"continuous": True}:
         options["max_active_runs"] = 1
     dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
+    dag.params = _params(found)
     downstream: dict[str, list[str]] = {}
     for task in found.tasks:
         for before in task.upstream:
@@ -103,6 +104,20 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
         body = AirflowBody(AirflowTask(task, place, following, assets))
         _add(dag, task, body, mappings)
     return dag
+
+
+def _params(found: DagStructure) -> DeclaredParams:
+    """Return the params: a run may have others, too, which are in its `conf` as in Airflow."""
+    required = tuple(name for name, param in found.params.items() if param.required)
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {name: param.schema for name, param in found.params.items()},
+        "additionalProperties": True,
+    }
+    if required:
+        schema["required"] = list(required)
+    defaults = {name: each.value for name, each in found.params.items() if not each.required}
+    return DeclaredParams(defaults, schema, None, required)
 
 
 def _add(

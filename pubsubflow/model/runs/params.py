@@ -34,7 +34,7 @@ def validate_params(spec: DagSpec, given: Mapping[str, Any] | None) -> dict[str,
     params = dict(given or {})
     known = _known(spec)
     for key in params:
-        if key not in known:
+        if key not in known and not takes_any(spec):
             raise InvalidInput(f"DAG {spec.dag_id!r} has no param {key!r}{_hint(key, known)}")
     merged = spec.params | params
     if spec.params_schema is None:
@@ -67,6 +67,12 @@ def preset_params(
         has = f"it has {', '.join(known)}" if known else "it has none"
         raise InvalidInput(f"DAG {spec.dag_id!r} has no preset {preset!r}: {has}")
     return spec.presets[preset] | dict(given or {})
+
+
+def takes_any(spec: DagSpec) -> bool:
+    """Return whether a DAG takes params that it does not declare, as Airflow's do."""
+    schema = spec.params_schema or {}
+    return schema.get("additionalProperties") is True
 
 
 def _known(spec: DagSpec) -> list[str]:

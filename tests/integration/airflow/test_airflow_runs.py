@@ -15,8 +15,12 @@ DAGS = Path(__file__).with_name("dags")
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory, fresh_home):
-    folder = tmp_path_factory.mktemp("airflow")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="module")
+def url(folder, fresh_home):
     shutil.copytree(DAGS, folder / "dags")
     (folder / "dags" / "native.py").write_text(
         "from pubsubflow import Cron, DAG, task\n\n@task\ndef airflow():\n    pass\n"
@@ -28,6 +32,7 @@ def url(tmp_path_factory, fresh_home):
         patch.setenv("PUBSUBFLOW_VAR_REGION", "eu")
         patch.setenv("PUBSUBFLOW_CONN_SALES", "postgres://ann:hush-hush@elsewhere/sales")
         patch.setenv("LOOKS", str(folder / "looks"))
+        patch.setenv("KILLED", str(folder / "killed"))
         patch.setenv("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
         with child_daemon(folder / "dags", home=fresh_home(folder / "home"), port=0) as started:
             yield started
@@ -39,7 +44,7 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 5 and page.import_errors else None
+            return page if len(page.items) == 8 and page.import_errors else None
 
         await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
         yield client
@@ -122,6 +127,27 @@ async def test_mapped_groups_setups_and_teardowns(client):
     assert set(found.values()) == {"success"}
     assert found.keys() >= {"each.double.0", "each.increment.2", "make", "clean"}
     assert await result(client, run, "total") == 15
+
+
+async def test_a_task_starts_a_run_of_another_dag(client):
+    """With a conf of which the other DAG declares a part."""
+    _, found = await ended(client, "caller")
+    assert found == {"call": "success"}
+    (run,) = [each async for each in client.runs(dag_id="called")]
+    await client.wait(run.run_id, timeout_seconds=60)
+    assert await result(client, run, "given") == [5, [1]]
+
+
+async def test_on_kill_of_a_cancelled_attempt_is_called(client, folder):
+    run_id = await client.trigger("endless")
+
+    async def begun():
+        lines = [each.message async for each in client.logs(run_id, "sleeps")]
+        return "begun" in lines
+
+    await Signal().wait_until(begun, seconds=60, poll_seconds=0.2)
+    await client.cancel(run_id)
+    await Signal().wait_until((folder / "killed").exists, seconds=60, poll_seconds=0.1)
 
 
 async def test_deferred_tasks_and_sensors(client):

@@ -1,6 +1,9 @@
 """Operators, TaskFlow, branches, retries, mapping: what Airflow's tutorials show."""
 
+import os
+import time
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from airflow.exceptions import AirflowFailException
 from airflow.providers.standard.operators.bash import BashOperator
@@ -10,6 +13,7 @@ from airflow.providers.standard.operators.python import (
     PythonOperator,
     ShortCircuitOperator,
 )
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import DAG, Asset, dag, setup, task, task_group, teardown
 from airflow.sdk.exceptions import AirflowSkipException
 
@@ -135,3 +139,35 @@ def groups():
 
 
 groups()
+
+
+with DAG("caller", schedule=None, start_date=datetime(2026, 1, 1)) as caller:
+    TriggerDagRunOperator(
+        task_id="call", trigger_dag_id="called", trigger_run_id="one", conf={"rows": 5, "free": [1]}
+    )
+
+
+@dag(schedule=None, start_date=datetime(2026, 1, 1), params={"rows": 1})
+def called():
+    @task
+    def given(params=None, dag_run=None):
+        return [params["rows"], dag_run.conf["free"]]
+
+    given()
+
+
+called()
+
+
+def sleeps():
+    print("begun", flush=True)
+    time.sleep(600)
+
+
+class Killed(PythonOperator):
+    def on_kill(self):
+        Path(os.environ["KILLED"]).touch()
+
+
+with DAG("endless", schedule=None, start_date=datetime(2026, 1, 1)) as endless:
+    Killed(task_id="sleeps", python_callable=sleeps)
