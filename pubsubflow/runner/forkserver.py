@@ -83,6 +83,7 @@ class _Zygote:
         number = self._number
         self._forking[number] = state
         sent = False
+        # A zygote that is frozen takes no more than its socket has room for: others wait in line.
         try:
             async with self._sending:
                 sent = await self._send(REQUEST.pack(number), list(fds))

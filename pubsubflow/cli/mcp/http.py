@@ -51,7 +51,8 @@ async def serve_http(target: Target, tools: Mapping[str, Operation], port: int) 
         try:
             await server.serve(sockets=[listener])
         finally:
-            # One that is cancelled leaves the loop listening to the number of a closed descriptor.
+            # One that is cancelled leaves the loop listening to the number of a closed descriptor:
+            # whatever gets that number next would never be read.
             for each in getattr(server, "servers", ()):
                 each.close()
 

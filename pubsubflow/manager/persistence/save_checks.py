@@ -48,6 +48,7 @@ async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
 
 async def place_released(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
     """Write the positions of released events in the log, also into what refers to them as held."""
+    # Runs that began before, and those of this transaction, have the number of the held event.
     await transaction.write(
         "place_released_events", [(event.held_as, event.id) for event in uow.checks.released]
     )

@@ -266,8 +266,9 @@ class EventChecks:
         """Make the runs of a check for the next events that wait for one."""
         if dag.version.check is None or dag.held or not dag.present:
             return
-        # A release locks the DAGs that subscribe now, and this check may have left the dataset: the
-        # lock of the event alone keeps it from being placed in the log under a run that begins here.
+        # A release locks the DAGs that subscribe now, and this check may have left the dataset.
+        # So only the lock of the event keeps it from moving into the log while a run of it begins
+        # here, which would then have consumed an event that is nowhere.
         await self._transaction.fetch("lock_unstarted_checks", dag.id, MOST_AT_ONCE)
         found = await self._transaction.fetch("list_unstarted_checks", dag.id, MOST_AT_ONCE)
         rows = [row for row in found if row["time"] is not None]
