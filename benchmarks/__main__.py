@@ -26,6 +26,7 @@ SCENARIOS = (
         "stream",
         "mapped",
         "page",
+        "pods",
     ),
 )
 

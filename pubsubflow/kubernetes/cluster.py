@@ -14,10 +14,12 @@ from pubsubflow.kubernetes.pods import Manifest
 
 GONE, CONFLICT, NOT_FOUND, FORBIDDEN, TOO_MANY = 410, 409, 404, 403, 429
 _FAILED, _BROKEN = 400, 500
+# With their pauses some three seconds: who calls knows better how to wait longer.
 _TRIES = 5
 _FIRST_PAUSE_SECONDS = 0.2
 _MOST_PAUSE_SECONDS = 10.0
 _REQUEST_SECONDS = 30.0
+# As the clients of Kubernetes have it: a server that stops need not wait long.
 _WATCH_SECONDS = 300
 # To connect, and between two lines: a server sends a bookmark about once a minute.
 _SILENT_SECONDS = (30.0, 90.0)

@@ -29,7 +29,9 @@ from pubsubflow.kubernetes.pods import (
 _LINES = 50
 _FIRST_PAUSE_SECONDS = 0.2
 _MOST_PAUSE_SECONDS = 4.0
+# A watch that lasted so long has not failed, whatever ended it.
 _QUIET_SECONDS = 20.0
+# The same object would be refused the next time, too.
 _INVALID = (400, 422)
 _REMOVED = AttemptExit(None, "its pod was removed")
 

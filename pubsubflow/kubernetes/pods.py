@@ -16,10 +16,13 @@ _PREFIX = "pubsubflow.dev/"
 _UNMAPPED, _NONE = "-1", "none"
 _SIGNALLED = 128
 _SIGNALS = frozenset(signal.Signals)
+# What the two processes of an attempt hold beside what the task declares.
 _OWN_BYTES = 128 << 20
 _PLAIN = ("", "Completed", "Error")
+# With these no later try of the kubelet can end otherwise.
 _HOPELESS = ("InvalidImageName",)
 _UNKNOWN = "ContainerStatusUnknown"
+# Of a kubelet that refuses a pod before any of its containers.
 _UNADMITTED = ("OutOf", "NodeAffinity", "UnexpectedAdmissionError")
 _NOTES = "/dev/termination-log"
 _STARTING = ("ContainerCreating", "PodInitializing")

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +25,8 @@ class KubernetesNode:
         unpulled: Images that cannot be pulled.
         room: How many pods run at once; None for any number. Others are unschedulable.
         breaks: How many of the next containers fail to start.
-        processes: Pod → its process.
+        processes: Pod → its process; `started` when that began, seconds since 1970.
+        refused: Pod → when it was refused.
     """
 
     def __init__(self, folder, api):
@@ -36,6 +38,8 @@ class KubernetesNode:
         self.processes = {}
         self.running = set()
         self.reasons = {}
+        self.started = {}
+        self.refused = {}
 
     def close(self):
         for name in list(self.processes):
@@ -126,6 +130,7 @@ class KubernetesNode:
             return True
         image = pod["spec"]["containers"][0]["image"]
         if image in self.unpulled or image == BAD_IMAGE:
+            self.refused[pod["metadata"]["name"]] = time.time()
             reason = "InvalidImageName" if image == BAD_IMAGE else "ErrImagePull"
             self.state(pod, {"waiting": {"reason": reason, "message": f"image {image}"}})
             return True
@@ -151,6 +156,7 @@ class KubernetesNode:
                 reference = each["valueFrom"]["secretKeyRef"]
                 data = self.api.items["secrets"][reference["name"]]["data"][reference["key"]]
                 environment[each["name"]] = base64.b64decode(data).decode()
+        self.started[name] = time.time()
         with (self.folder / f"{name}.log").open("wb") as output:
             self.processes[name] = subprocess.Popen(
                 [sys.executable, *container["args"]],

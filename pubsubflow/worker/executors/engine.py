@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 _ARGUMENTS = ("-m", "pubsubflow.worker.executors.attempt")
 _FIRST_PAUSE_SECONDS = 0.5
 _MAX_PAUSE_SECONDS = 30.0
+# With its pauses a quarter of a minute: a node that is broken is seldom taken so often.
 _MOST_UNBEGUN = 5
 _FIND_SECONDS = 60.0
 _BROKEN_DELAY_SECONDS = 10.0
