@@ -219,7 +219,7 @@ class Composition:
         if airflow is None:
             return None
         fork_server = _built(self._resources.fork_server)
-        return AirflowHosts(airflow.bundles, fork_server, airflow.folder, self._config.home)
+        return AirflowHosts(airflow.bundles, fork_server, airflow.folder)
 
     def _loader(self) -> Service | None:
         if self._dags is None:

@@ -130,7 +130,6 @@ class AirflowHosts:
         bundles: The bundles.
         fork_server: Forks the processes, which end with it.
         folder: Of their sockets.
-        home: Of the daemon, for those that have no folder of their own.
     """
 
     def __init__(
@@ -138,12 +137,10 @@ class AirflowHosts:
         bundles: list[AirflowBundle],
         fork_server: ForkServer,
         folder: Path,
-        home: Path,
     ) -> None:
         self._bundles = bundles
         self._fork_server = fork_server
         self._folder = folder
-        self._home = home
 
     async def run(
         self,

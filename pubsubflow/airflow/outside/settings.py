@@ -20,8 +20,8 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
         path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself.
         python: The interpreter that has Airflow and msgspec; the one beside the command `airflow`
             when None.
-        airflow_home: The folder of `airflow.cfg`, `plugins/` and `config/`; one in the daemon's
-            home when None.
+        airflow_home: The folder of `airflow.cfg`, `plugins/` and `config/`; an empty one, for the
+            life of the daemon, when None.
         legacy: Whether names and keywords of Airflow 1.10 and 2 are replaced.
         attempts: How many attempts of one file run at once.
         files: How many files are kept imported.
