@@ -12,16 +12,25 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
-from types import MappingProxyType, ModuleType
+from operator import is_
+from types import ModuleType
 from typing import Any
 
 from pubsubflow.authoring.dag_files import BundleFolder
 from pubsubflow.model.lazy_import import attributes_so_far
 
-_PACKAGE = "pubsubflow"
-_WATCHED = ("builtins", "datetime", "functools", "json", "os", "pathlib", "random", "time", "uuid")
-_Attributes = dict[str, Any]
+# What DAG files are written with, and what decides what they define.
+_WATCHED = frozenset(
+    {
+        *("pubsubflow", "pubsubflow.notify", "pubsubflow.timetables"),
+        *("builtins", "datetime", "functools", "json", "os", "pathlib", "random", "time", "uuid"),
+    }
+)
+_WATCHED_BELOW = ("pubsubflow.authoring.", "pubsubflow.operators.", "pubsubflow_")
+_Watched = tuple[Callable[[str], Any], tuple[str, ...], tuple[Any, ...]]
+"""How an attribute of a namespace is read, and the names and values that it had."""
 
 
 class CleanSlate:
@@ -35,12 +44,13 @@ class CleanSlate:
         self._folder = folder
         self._modules = frozenset(sys.modules)
         self._facts = _facts()
-        self._watched = [
-            (each, dict(each))
+        namespaces = [
+            each
             for name in self._modules
-            if name in _WATCHED or name.partition(".")[0].startswith(_PACKAGE)
+            if name in _WATCHED or name.startswith(_WATCHED_BELOW)
             for each in _namespaces(sys.modules[name])
         ]
+        self._watched = [(each.get, tuple(each), tuple(each.values())) for each in namespaces]
 
     def wipe(self) -> bool:
         """Forget what an import has loaded; return whether nothing else of it is left."""
@@ -75,21 +85,18 @@ def _is_placed(module: ModuleType | None) -> bool:
     return attributes_so_far(module).get("__spec__") is not None
 
 
-def _namespaces(module: ModuleType) -> list[Any]:
+def _namespaces(module: ModuleType) -> list[Mapping[str, Any]]:
     """Return the attributes of a module and of the classes that it defines."""
     own = attributes_so_far(module)
-    return [own] + [
-        vars(each)
-        for each in own.values()
-        # Not isinstance(): it would have modules loaded that are imported lazily.
-        if issubclass(type(each), type) and each.__module__ == module.__name__
-    ]
+    # Not isinstance(): it would have modules loaded that are imported lazily.
+    classes = [each for each in own.values() if issubclass(type(each), type)]
+    return [own, *(vars(each) for each in classes if each.__module__ == module.__name__)]
 
 
-def _is_kept(watched: tuple[_Attributes | MappingProxyType[str, Any], _Attributes]) -> bool:
-    """Return whether what a namespace had is what it has; it may have got more, as lazy names."""
-    now, before = watched
-    return all(now.get(name) is value for name, value in before.items())
+def _is_kept(watched: _Watched) -> bool:
+    """Return whether a namespace has what it had; it may have got more, as lazy names."""
+    get, names, values = watched
+    return all(map(is_, map(get, names), values))
 
 
 def _facts() -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ class ReadRecorder:
         self._folder = folder
         self._reads: set[str] = set()
         self._modules: set[str] = set()
+        self._before = dict(sys.modules)
 
     @classmethod
     def start(cls, folder: BundleFolder) -> Self:
@@ -50,7 +51,8 @@ class ReadRecorder:
 
     def reads(self) -> tuple[str, ...]:
         """Return what was read, also what was looked for and is not there."""
-        for module in [each for each in sys.modules.values() if each is not None]:
+        loaded = list(sys.modules.items())
+        for module in [each for name, each in loaded if self._before.get(name) is not each]:
             # Not getattr(): each import would load all that this process may ever need.
             file = attributes_so_far(module).get("__file__")
             if isinstance(file, str):
