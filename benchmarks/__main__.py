@@ -23,6 +23,8 @@ SCENARIOS = (
         "waiting",
         "deadlines",
         "loader",
+        "files",
+        "large_dags",
         "stream",
         "mapped",
         "page",

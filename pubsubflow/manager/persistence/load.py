@@ -6,6 +6,7 @@ from time import monotonic
 
 from msgspec import Struct, ValidationError, field
 
+from pubsubflow.manager.persistence.large_progress import LARGE_BYTES, decode_large
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import (
@@ -141,10 +142,12 @@ async def load_runs(
     """Add live runs to the unit of work; their tasks are loaded apart."""
     versions = await specs.versions(transaction, (row["version"] for row in rows))
     for row in rows:
+        data = row["progress"]
+        decode = STORED_PROGRESS.decode if len(data) < LARGE_BYTES else decode_large
         uow.runs.by_id[row["run"]] = RunWork(
             row["run"],
             versions[row["version"]],
-            STORED_PROGRESS.decode(row["progress"]),
+            decode(data),
             row["info"],
             source=row["source"],
             new=False,

@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from pubsubflow.manager.persistence.large_progress import MANY_NODES, encode_large
 from pubsubflow.manager.persistence.save_checks import place_released, save_checks
 from pubsubflow.manager.persistence.save_waits import save_waits
 from pubsubflow.manager.unit_of_work import Checks, UnitOfWork, Waits
@@ -213,7 +214,14 @@ def _run_parts(
             if run.new
         ],
         "progressed_runs": [
-            (run.id, STORED_PROGRESS.encode(run.progress)) for run in going_on if not run.new
+            (
+                run.id,
+                STORED_PROGRESS.encode(run.progress)
+                if len(run.progress.nodes) < MANY_NODES
+                else encode_large(run.progress),
+            )
+            for run in going_on
+            if not run.new
         ],
         "closed_runs": [
             (run.id, run.outcome, run.error)

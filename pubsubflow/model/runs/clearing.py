@@ -195,7 +195,7 @@ def clear(
     for entry in progress.nodes:
         if entry.left_out_by:
             # A branch that runs again decides anew.
-            entry.left_out_by = [node for node in entry.left_out_by if node not in whole]
+            entry.left_out_by = tuple(node for node in entry.left_out_by if node not in whole)
     _clear_in_groups(plan, progress, states, by_node, choices)
     _count_incomplete(progress)
     progress.clear_number += 1

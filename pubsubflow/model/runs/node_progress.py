@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from pubsubflow.model.runs.states import TaskState
 
@@ -11,7 +11,9 @@ UNDECIDED = -1
 _BAD = (TaskState.FAILED, TaskState.CANCELLED)
 
 
-class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
+# Not looked at by the garbage collector, nor is an empty tuple: 10,000 objects at once, as a large
+# DAG has them, would have it run each time.
+class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True, gc=False):
     """Counts of one node's instances.
 
     Attributes:
@@ -29,7 +31,7 @@ class NodeProgress(Struct, array_like=True, forbid_unknown_fields=True):
     skipped: int = 0
     upstream_failed: int = 0
     length: int | None = None
-    left_out_by: list[int] = field(default_factory=list)
+    left_out_by: tuple[int, ...] = ()
     unmade: int = 0
     past_met: bool = False
 

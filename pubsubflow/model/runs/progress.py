@@ -140,7 +140,7 @@ def leave_out(plan: Plan, progress: Progress, fork: tuple[int, int], follow: Seq
         progress.groups[group.number].leave_out(group, nodes, map_index)
         return
     for left_out in nodes:
-        progress.nodes[left_out].left_out_by.append(node)
+        progress.nodes[left_out].left_out_by += (node,)
 
 
 def replace_queued(plan: Plan, progress: Progress, node: int, map_index: int) -> Decision:

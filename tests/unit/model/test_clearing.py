@@ -87,7 +87,7 @@ def as_seen(plan, progress):
     """A progress without what no decision asks for: in what order branches left a node out."""
     nodes = copy.deepcopy(progress.nodes)
     for entry, task in zip(nodes, plan.spec.tasks, strict=True):
-        entry.left_out_by = sorted(set(entry.left_out_by))
+        entry.left_out_by = tuple(sorted(set(entry.left_out_by)))
         entry.length = None if task.mapped else entry.length
     groups = [(each.rows, each.active) for each in progress.groups]
     return nodes, groups, progress.incomplete, progress.clear_number
