@@ -24,6 +24,7 @@ from airflow.utils.file import might_contain_dag
 from msgspec import Struct, field
 
 from pubsubflow.airflow.findings import LoadError, Note
+from pubsubflow.airflow.inside.legacy.context import install_old_attributes
 from pubsubflow.airflow.inside.legacy.keywords import install_keywords
 from pubsubflow.airflow.inside.loading.explain import LoadTimeout, explain
 from pubsubflow.airflow.inside.loading.lookups import ImportComms, Values, answers_from
@@ -83,6 +84,7 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
     TeamFinder(notes, legacy=legacy).install()
     if legacy:
         install_keywords(notes)
+        install_old_attributes()
     load_plugins(notes, legacy=legacy)
     with answers_from(values) as lookups:
         found = _loaded(path, notes, lookups, legacy=legacy)

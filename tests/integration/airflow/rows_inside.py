@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from pubsubflow.airflow.inside.legacy import keywords, table
+from pubsubflow.airflow.inside.legacy.context import add_old_names, install_old_attributes
 from pubsubflow.airflow.inside.legacy.rewrite import rewrite
 from pubsubflow.airflow.inside.loading.notes import NoteBook
 
@@ -23,7 +25,8 @@ def main():
         found[f"{row.module}.{row.name}"] = _outcome(f"from {row.module} import {name}", notes)
     keywords.install_keywords(notes)
     found |= dict(_keywords())
-    print(json.dumps(found))
+    context = dict(_context())
+    print(json.dumps({"names": found, "context": context}))
 
 
 def _a_name_of(row):
@@ -66,6 +69,40 @@ def _keywords():
             task = EmptyOperator(task_id=name, **{name: values.get(name, True)})
             kept = each.new is None or getattr(task, each.new) == values.get(name, True)
             yield f"operator {name}", "ok" if kept else "lost"
+
+
+def _context():
+    """Yield what a task of 2.x reads, for a run of a day."""
+    day = datetime(2025, 3, 4, tzinfo=UTC)
+    context = {"logical_date": day, "data_interval_start": day}
+    context["data_interval_end"] = day + timedelta(days=1)
+    given = set(context)
+    add_old_names(context)
+    yield from ((name, str(value)) for name, value in context.items() if name not in given)
+    without = {"logical_date": None, "dag_run": 1}
+    add_old_names(without)
+    yield "without", sorted(without)
+
+    pulled = []
+    stored = {("first", "rows"): 3, ("other", "rows"): 4}
+
+    def pull(self, task_ids=None, dag_id=None, key="return_value", **more):
+        pulled.append(task_ids)
+        return stored.get((task_ids, key))
+
+    RuntimeTaskInstance.xcom_pull = pull
+    install_old_attributes()
+    with DAG("pulls", schedule=None):
+        first, second, last, other = (
+            EmptyOperator(task_id=name) for name in ("first", "second", "last", "other")
+        )
+        first >> second >> last
+        assert other
+    instance = RuntimeTaskInstance.model_construct(task=last)
+    yield (
+        "pulled",
+        [instance.xcom_pull(key="rows"), pulled[:], instance.xcom_pull("other", key="rows")],
+    )
 
 
 if __name__ == "__main__":

@@ -127,10 +127,17 @@ def test_without_the_legacy_layer_old_names_are_errors(folder, capsys):
     assert "set legacy = true for the bundle" in capsys.readouterr().out
 
 
-def test_every_old_name_is_found_where_its_distribution_is_installed(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    printed = run_inside("rows_inside:main", home=tmp_path)
-    found = json.loads(printed.splitlines()[-1])
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory):
+    airflow_python()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        printed = run_inside("rows_inside:main", home=tmp_path_factory.mktemp("rows"))
+    return json.loads(printed.splitlines()[-1])
+
+
+def test_every_old_name_is_found_where_its_distribution_is_installed(inside):
+    found = inside["names"]
     wrong = {
         name: outcome
         for name, outcome in found.items()
@@ -141,6 +148,19 @@ def test_every_old_name_is_found_where_its_distribution_is_installed(tmp_path, m
     }
     assert wrong == {}
     assert sum(outcome == "ok" for outcome in found.values()) > 100
+
+
+def test_a_context_has_its_old_names(inside):
+    found = inside["context"]
+    assert found["execution_date"].startswith("2025-03-04")
+    assert (found["next_ds"], found["prev_ds"]) == ("2025-03-05", "2025-03-03")
+    assert (found["yesterday_ds_nodash"], found["tomorrow_ds"]) == ("20250303", "2025-03-05")
+    # A run that an asset has started has no dates.
+    assert found["without"] == ["conf", "dag_run", "logical_date", "test_mode"]
+
+
+def test_a_pull_without_tasks_is_of_any_task_of_the_run_the_nearest_first(inside):
+    assert inside["context"]["pulled"] == [3, ["second", "first"], 4]
 
 
 @pytest.mark.soak

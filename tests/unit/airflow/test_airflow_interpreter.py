@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pubsubflow.airflow.outside.environments import environment_python
 from pubsubflow.airflow.outside.exports import read_connections, read_pools, read_variables
 from pubsubflow.airflow.outside.interpreter import find_python, probe
 from pubsubflow.cli.main import run
@@ -33,6 +34,45 @@ def test_no_airflow_on_the_path(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError, match="name one by --python"):
         find_python()
+
+
+@pytest.fixture
+def installer(monkeypatch, tmp_path):
+    """An installer that makes what uv makes, counts its calls, and fails on demand."""
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    (tmp_path / "bin").mkdir()
+    uv = tmp_path / "bin" / "uv"
+    uv.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> {tmp_path}/calls\n'
+        'if [ "$1" = venv ]; then mkdir -p "$5/bin"; touch "$5/bin/python"; fi\n'
+        f'if [ "$1" = pip ] && [ -e {tmp_path}/fail ]; then\n'
+        '  echo "error: no such distribution: airflou" >&2; exit 1\nfi\n'
+    )
+    uv.chmod(0o755)
+    return tmp_path
+
+
+def test_an_environment_is_made_once_for_a_file_of_requirements(installer):
+    file = written(installer, "airflow.txt", "apache-airflow==3.3.2\n")
+    folder = installer / "environments"
+    (installer / "fail").touch()
+    with pytest.raises(ConfigError, match="no such distribution: airflou"):
+        environment_python(file, folder)
+    (installer / "fail").unlink()
+    made = environment_python(file, folder)
+    assert environment_python(file, folder) == made
+    calls = (installer / "calls").read_text().splitlines()
+    # Made anew after the failure, and then left.
+    assert [call.split()[0] for call in calls] == ["venv", "pip", "venv", "pip"]
+    assert calls[-1].endswith(f"-r {file} msgspec")
+    written(installer, "airflow.txt", "apache-airflow==3.2.2\n")
+    assert environment_python(file, folder) != made
+
+
+def test_a_file_of_requirements_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        environment_python(tmp_path / "none.txt", tmp_path)
 
 
 def test_a_wrong_call_has_its_own_exit_code(capsys, tmp_path):

@@ -1,7 +1,7 @@
 """Old names of a task's context, and old attributes of task instances and runs."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -55,13 +55,8 @@ def _dates(context: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def install_old_attributes(find_anywhere: Callable[[Any, str], Any]) -> None:
-    """Give task instances and runs the attributes that they had in Airflow 2, in this process.
-
-    Args:
-        find_anywhere: Returns, for a task instance and a key, the newest XCom with that key of any
-            task of the run, or None: `ti.xcom_pull(key=...)` without task_ids meant that.
-    """
+def install_old_attributes() -> None:
+    """Give task instances and runs the attributes that they had in Airflow 2, in this process."""
     from airflow.sdk.api.datamodels._generated import DagRun  # noqa: PLC0415
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance  # noqa: PLC0415
 
@@ -72,14 +67,31 @@ def install_old_attributes(find_anywhere: Callable[[Any, str], Any]) -> None:
     instance.execution_date = property(lambda self: self.dag_run.logical_date)
     instance.log = property(lambda self: self.task.log)
     instance.get_dagrun = lambda self, session=None: self.dag_run  # noqa: ARG005 - as it was called
-    before = instance.xcom_pull
+    pull = instance.xcom_pull
 
-    @functools.wraps(before)
+    @functools.wraps(pull)
     def xcom_pull(
         self: Any, task_ids: Any = None, dag_id: Any = None, key: str = "return_value", **more: Any
     ) -> Any:
-        if task_ids is None and dag_id is None and not more:
-            return find_anywhere(self, key)
-        return before(self, task_ids, dag_id, key, **more)
+        if task_ids is not None or dag_id is not None or more:
+            return pull(self, task_ids, dag_id, key, **more)
+        # Until 2.11 it meant: of any task of the run. The nearest one that has it is the likeliest.
+        for each in _nearest(self.task):
+            found = pull(self, each, None, key)
+            if found is not None:
+                return found
+        return None
 
     instance.xcom_pull = xcom_pull
+
+
+def _nearest(task: Any) -> Iterator[str]:
+    """Yield the other tasks of a DAG, those upstream first, the nearest of them before others."""
+    tasks = task.dag.task_dict
+    seen, layer = {task.task_id}, sorted(task.upstream_task_ids)
+    while layer:
+        yield from layer
+        seen.update(layer)
+        above = {name for each in layer for name in tasks[each].upstream_task_ids}
+        layer = sorted(above - seen)
+    yield from sorted(tasks.keys() - seen)

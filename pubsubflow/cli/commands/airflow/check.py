@@ -1,16 +1,20 @@
 """Checks whether Airflow's DAG files run here, without starting anything."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Literal
 
 from pubsubflow.airflow.outside.check import AirflowFile, AirflowReport, check_folder
+from pubsubflow.airflow.outside.environments import environment_python
 from pubsubflow.airflow.outside.exports import read_connections, read_variables
 from pubsubflow.airflow.outside.interpreter import find_python, probe
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.airflow.html_report import html_report
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.texts import Text
+from pubsubflow.config.sources import home_of, read_sources
+from pubsubflow.errors import ConfigError
 
 _WORDS = {"runs": "runs", "note": "runs with a note", "cannot": "cannot run"}
 _EFFECTS = {
@@ -27,6 +31,7 @@ def check(
     /,
     *,
     python: str | None = None,
+    requirements: Path | None = None,
     airflow_home: Path | None = None,
     variables: Path | None = None,
     connections: Path | None = None,
@@ -41,13 +46,15 @@ def check(
         dags: The folder of the DAG files, or one file.
         python: An interpreter with Airflow 3.2 or newer, its providers and msgspec; that of the
             `airflow` on the path if left out.
+        requirements: In its place a file of requirements as pip reads it: an environment is made
+            of it, once, and kept in the home folder.
         airflow_home: The folder of `airflow.cfg` and `plugins`; AIRFLOW_HOME if left out.
         variables: What variables hold: a file that `airflow variables export` has written.
         connections: Likewise connections, of `airflow connections export`.
         no_legacy: Take files as Airflow 3 does, without replacing names of 1.10 and 2.x.
         format: How the report is printed.
     """
-    interpreter = probe(python or find_python())
+    interpreter = probe(_interpreter(python, requirements))
     with StatusLine() as line:
         report = check_folder(
             dags,
@@ -65,6 +72,17 @@ def check(
     else:
         _show(report)
     return 1 if report.counts["cannot"] else 0
+
+
+def _interpreter(python: str | None, requirements: Path | None) -> str:
+    if requirements is None:
+        return python or find_python()
+    if python is not None:
+        raise ConfigError("name either --python or --requirements")
+    home = home_of(read_sources(file=None, environ=os.environ, flags={}))
+    with StatusLine() as line:
+        line.show(f"making an environment of {requirements}")
+        return environment_python(requirements, home / "airflow" / "environments")
 
 
 def _texts(file: Path | None) -> dict[str, str] | None:
