@@ -22,11 +22,12 @@ from airflow.sdk.definitions._internal.contextmanager import DagContext
 from airflow.sdk.execution_time.supervisor import block_orm_access
 from airflow.utils.file import might_contain_dag
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from pubsubflow.airflow.findings import LoadError, Note
 from pubsubflow.airflow.inside.legacy.context import install_old_attributes
 from pubsubflow.airflow.inside.legacy.keywords import install_keywords
-from pubsubflow.airflow.inside.loading.explain import LoadTimeout, explain
+from pubsubflow.airflow.inside.loading.explain import LoadTimeout, explain, shorten
 from pubsubflow.airflow.inside.loading.lookups import ImportComms, Values, answers_from
 from pubsubflow.airflow.inside.loading.notes import NoteBook
 from pubsubflow.airflow.inside.loading.plugins import load_plugins
@@ -42,7 +43,7 @@ class Loaded(Struct):
 
     Attributes:
         dags: Id → DAG, without those that a cluster policy skips or refuses.
-        notes: What is otherwise in Airflow 3.
+        notes: What is otherwise in Airflow 3; files are named from the folder of all files on.
         error: The exception, if the import failed.
         traceback: The user's part of its traceback.
         problems: Why the file, or single DAGs of it, could not be loaded.
@@ -88,7 +89,9 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
     load_plugins(notes, legacy=legacy)
     with answers_from(values) as lookups:
         found = _loaded(path, notes, lookups, legacy=legacy)
-    found.notes = notes.notes()
+    folders = [root, str(settings.AIRFLOW_HOME)]
+    found.notes = [replace(each, file=shorten(each.file, folders)) for each in notes.notes()]
+    found.problems = [replace(each, file=shorten(each.file, folders)) for each in found.problems]
     found.variables, found.connections = dict(lookups.variables), dict(lookups.connections)
     found.defaulted = sorted(set(lookups.missing_variables)) if found.error is None else []
     return found

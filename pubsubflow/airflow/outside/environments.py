@@ -34,6 +34,7 @@ def environment_python(requirements: Path, folder: Path) -> str:
     digest = hashlib.sha256(version.encode() + content).hexdigest()[:16]
     place = folder / digest
     python = place / "bin" / "python"
+    # Two commands at once make one environment: the second finds it complete.
     with _alone(folder, digest):
         if not (place / _COMPLETE).exists():
             # What was begun and not ended is not trusted.
@@ -68,6 +69,7 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         lines = done.stderr.decode(errors="replace").split("\n")
         # The installers say the reason in lines that begin so; what follows is advice.
-        reasons = [line for line in lines if line.lower().startswith(("error", "  \u00d7"))] or lines
+        begins = ("error", "  \u00d7")
+        reasons = [line for line in lines if line.lower().startswith(begins)] or lines
         text = " ".join(reasons[0].split()) or f"exit code {done.returncode}"
         raise ConfigError(f"{' '.join(command[:4])} …: {text}")

@@ -77,6 +77,7 @@ def _connection(
         made = read_connection(name, msgspec.json.encode(fields).decode())
     except InvalidInput as error:
         return ImportStep("connection", name, "skip", str(error))
+    # The REST API answers with a mask; an export has the secret.
     known = here.secrets if here else {}
     masked = [field for field, value in made.secrets.items() if value == MASK]
     lost = [field for field in masked if field not in known]

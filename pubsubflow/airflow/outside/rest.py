@@ -76,6 +76,7 @@ class AirflowRest:
             items, total = page[what], page["total_entries"]
             yield from items
             seen += len(items)
+            # Deleted meanwhile: the total of the first page would never be reached.
             if not items:
                 return
 

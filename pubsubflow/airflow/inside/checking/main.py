@@ -43,6 +43,7 @@ def main() -> None:
     started = time.monotonic()
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
+    # Here and not in each child, which is forked with them.
     for name in _USUAL:
         importlib.import_module(name)
     files = find_files(request.place)

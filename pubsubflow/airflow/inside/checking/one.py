@@ -4,9 +4,6 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
-from airflow import settings
-
 from pubsubflow.airflow.findings import DagReport, FileFindings, FolderRequest, LoadError, Note
 from pubsubflow.airflow.inside.load import load
 from pubsubflow.airflow.inside.loading.explain import shorten
@@ -28,22 +25,27 @@ def check_file(file: str, root: str, request: FolderRequest) -> FileFindings:
     started = time.monotonic()
     values = GivenValues(request.variables, request.connections)
     found = load(file, root=root, legacy=request.legacy, values=values)
-    folders = [root, str(settings.AIRFLOW_HOME)]
+    name = shorten(file, [root])
     problems, notes = list(found.problems), list(found.notes)
     dags = []
     for dag in found.dags.values():
-        structure = _translated(dag, problems)
+        structure = _translated(dag, problems, name)
         if structure is not None:
             dags.append(DagReport(dag.dag_id, [task.task_id for task in structure.tasks]))
-            notes += _notes_of(structure, dag)
+            notes += _notes_of(structure, name)
+    # A daemon's connections are for tasks; these came neither from the environment nor a backend.
+    for each in found.connections if found.error is None else ():
+        use = f"the connection {each!r} is read while the file loads"
+        today = f"set AIRFLOW_CONN_{each.upper()} in the bundle's env, or read it in a task"
+        notes.append(Note(name, 0, use, today, "changed"))
     # A name that was removed is why the import failed: once is enough.
     places = {(each.file, each.line) for each in problems}
     shown = [each for each in notes if each.kind != "fails" or (each.file, each.line) not in places]
     return FileFindings(
-        shorten(file, folders),
+        name,
         dags,
-        [msgspec.structs.replace(note, file=shorten(note.file, folders)) for note in shown],
-        [_shown(each, folders) for each in problems],
+        shown,
+        problems,
         time.monotonic() - started,
         found.variables,
         found.connections,
@@ -51,19 +53,15 @@ def check_file(file: str, root: str, request: FolderRequest) -> FileFindings:
     )
 
 
-def _translated(dag: Any, problems: list[LoadError]) -> DagStructure | None:
+def _translated(dag: Any, problems: list[LoadError], file: str) -> DagStructure | None:
     try:
         return translate(dag)
     except Exception as error:  # noqa: BLE001 - a DAG may hold anything
         reason = f"DAG {dag.dag_id!r}: {type(error).__name__}: {error}"
-        problems.append(LoadError(reason, _UNTRANSLATED, dag.fileloc))
+        problems.append(LoadError(reason, _UNTRANSLATED, file))
         return None
 
 
-def _notes_of(structure: DagStructure, dag: Any) -> Iterator[Note]:
+def _notes_of(structure: DagStructure, file: str) -> Iterator[Note]:
     for line in structure.notes:
-        yield Note(dag.fileloc, 0, f"DAG {dag.dag_id!r}: {line}", "", "changed")
-
-
-def _shown(problem: LoadError, folders: list[str]) -> LoadError:
-    return msgspec.structs.replace(problem, file=shorten(problem.file, folders))
+        yield Note(file, 0, f"DAG {structure.dag_id!r}: {line}", "", "changed")

@@ -39,6 +39,7 @@ def _sql_operator(name: str) -> type:
     def __init__(self: Any, *, sql: Any, **kwargs: Any) -> None:  # noqa: N807
         named = kwargs.pop(keyword, None)
         kwargs["conn_id"] = named or kwargs.get("conn_id") or default
+        # Hooks of databases have called it so since 2.5.
         schema = kwargs.pop("schema", None)
         if schema is not None:
             kwargs.setdefault("database", schema)

@@ -113,7 +113,7 @@ def _missing_value(case: _Case) -> tuple[str, str] | None:
         if re.search(rf"conn_?id.*{re.escape(name)}", case.text):
             return (
                 f"the connection {name!r} is read while the file loads, and there is none",
-                f"pubsubflow connections set {name} --uri URI",
+                f"read it in a task, or set AIRFLOW_CONN_{name.upper()} in the bundle's env",
             )
     return None
 

@@ -22,6 +22,7 @@ def accept(dag: Any) -> bool:
         PolicyFailed: A policy raised something else.
         Exception: The DAG is not valid: a cycle, a template file that is not there.
     """
+    # In the order of Airflow's DagBag: policies see what is valid.
     dag.validate()
     dag.check_cycle()
     dag.resolve_template_files()

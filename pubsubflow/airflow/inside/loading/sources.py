@@ -77,6 +77,7 @@ class TeamFinder(importlib.abc.MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Return the spec of one of the team's modules, else None."""
+        # Where Python would find it: packages without __init__ and archives, too.
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         file = spec and spec.origin
         if spec is None or not file or not file.endswith(".py") or not self._notes.is_own(file):
