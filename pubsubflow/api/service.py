@@ -31,6 +31,7 @@ from pubsubflow.api.routes.dead_letters import DeadLetterRoutes
 from pubsubflow.api.routes.events import EventRoutes
 from pubsubflow.api.routes.health import HealthRoutes
 from pubsubflow.api.routes.history.causality import CausalityRoutes
+from pubsubflow.api.routes.history.output import OutputRoutes
 from pubsubflow.api.routes.history.timeline import TimelineRoutes
 from pubsubflow.api.routes.overview.summary import SummaryRoutes
 from pubsubflow.api.routes.overview.system import SystemRoutes
@@ -185,6 +186,7 @@ class Api:
             RunRoutes(commands, read_models, self._wakeups),
             CausalityRoutes(read_models),
             TimelineRoutes(read_models),
+            OutputRoutes(read_models),
             CallRoutes(commands, read_models, self._wakeups, ends, most=settings.max_calls),
             ClearingRoutes(commands),
             BulkRoutes(commands, read_models),

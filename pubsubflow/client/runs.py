@@ -24,11 +24,13 @@ from pubsubflow.model.runs.states import RunState
 if TYPE_CHECKING:
     from pubsubflow.model.api import explain as explanations
     from pubsubflow.model.api.history import causality
+    from pubsubflow.model.api.history import output as outputs
     from pubsubflow.model.api.history import timeline as timelines
 else:
     explanations = lazy_module("pubsubflow.model.api.explain")
     causality = lazy_module("pubsubflow.model.api.history.causality")
     timelines = lazy_module("pubsubflow.model.api.history.timeline")
+    outputs = lazy_module("pubsubflow.model.api.history.output")
 
 _WAIT_SECONDS = 30.0
 _decode_line = msgspec.json.Decoder(LogLineView).decode
@@ -294,3 +296,67 @@ class RunApi:
         path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/logs"
         async for line in self._server.lines(path, params):
             yield _decode_line(line)
+
+    async def output_lines(
+        self,
+        run_id: str,
+        task_id: str,
+        *,
+        attempt: int | None = None,
+        map_index: int | None = None,
+        first: int | None = None,
+        last: int | None = None,
+        limit: int | None = None,
+    ) -> "outputs.OutputLines":
+        """Return lines of the output of a task instance by their numbers, or the last ones.
+
+        Args:
+            run_id: The run.
+            task_id: The task.
+            attempt: Number of an attempt; None for the latest.
+            map_index: Index of an instance of a mapped task.
+            first: Number of the first line, from 0.
+            last: In place of `first`: only the last lines, so many, 2,000 at most.
+            limit: How many lines at most, 2,000 if more.
+
+        Raises:
+            NotFound: The run, the task, the instance or the attempt does not exist.
+            InvalidInput: The task is mapped, and no instance is named.
+        """
+        params = {
+            "attempt": attempt,
+            "map_index": map_index,
+            "first": first,
+            "last": last,
+            "limit": limit,
+        }
+        path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/logs/lines"
+        return await self._server.get(path, outputs.OutputLines, params)
+
+    async def find_output(
+        self,
+        run_id: str,
+        task_id: str,
+        text: str,
+        *,
+        attempt: int | None = None,
+        map_index: int | None = None,
+        limit: int = 1000,
+    ) -> "outputs.OutputMatches":
+        """Return which lines of the output of a task instance have a text, in any case.
+
+        Args:
+            run_id: The run.
+            task_id: The task.
+            text: What is looked for.
+            attempt: Number of an attempt; None for the latest.
+            map_index: Index of an instance of a mapped task.
+            limit: How many lines are named at most, 10,000 if more; all are counted.
+
+        Raises:
+            NotFound: The run, the task, the instance or the attempt does not exist.
+            InvalidInput: The task is mapped, and no instance is named.
+        """
+        params = {"text": text, "attempt": attempt, "map_index": map_index, "limit": limit}
+        path = f"/api/v1/runs/{quoted(run_id)}/tasks/{quoted(task_id)}/logs/find"
+        return await self._server.get(path, outputs.OutputMatches, params)

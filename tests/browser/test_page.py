@@ -467,6 +467,54 @@ def test_ten_tabs_are_live_at_once(browse, api):
         expect(row).to_contain_text("failed")
 
 
+def test_text_is_found_anywhere_in_output_that_is_too_long_for_a_browser(tab, api):
+    """Ctrl F, next, previous, from the last to the first; lines that were not loaded are."""
+    run_id = api.start("writes")
+    tab.open(f"/ui/runs/{run_id}/tasks/much")
+    output = tab.get_by_role("region", name="Output of the task")
+    expect(output).to_contain_text("row 24999")  # the end first
+    assert output.locator(".numbered").count() < 200
+    tab.keyboard.press("Control+f")
+    box = tab.get_by_role("searchbox", name="Find")
+    expect(box).to_be_focused()
+    tab.keyboard.type("needle")
+    tab.keyboard.press("Enter")
+    said = tab.get_by_role("search").get_by_role("status")
+    marked = output.locator(".marked")
+    for keys, place, line in (
+        ((), 1, 0),
+        (["Enter"], 2, 10_000),
+        (["Enter"], 3, 20_000),
+        (["Enter"], 1, 0),
+        (["Shift+Enter"], 3, 20_000),
+        (["Shift+Enter"], 2, 10_000),
+    ):
+        for key in keys:
+            tab.keyboard.press(key)
+        expect(said).to_have_text(f"{place} of 3 lines")
+        expect(marked).to_contain_text(f"row {line}: a Needle")
+        expect(marked).to_be_in_viewport()
+    address = tab.page.url.removeprefix(tab.url)
+    assert "find=needle" in address
+    assert "line=10000" in address
+    tab.open("/ui/runs")
+    tab.open(address)
+    expect(marked).to_contain_text("row 10000: a Needle")
+    expect(said).to_have_text("2 of 3 lines")
+    output.focus()
+    top = output.locator(".l").first
+    tab.keyboard.press("Home")
+    expect(top).to_contain_text("row 0: a Needle")
+    tab.keyboard.press("PageDown")
+    expect(top).not_to_contain_text("row 0: a Needle")
+    tab.keyboard.press("End")
+    expect(output).to_contain_text("row 24999")
+    box.fill("nowhere")
+    box.press("Enter")
+    expect(said).to_have_text("No line has it.")
+    tab.look("output-long")
+
+
 def test_colours_are_chosen_and_kept(tab):
     tab.open("/ui/runs")
     back = "getComputedStyle(document.body).backgroundColor"

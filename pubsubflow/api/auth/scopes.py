@@ -44,9 +44,10 @@ _OF_RUN = (
     *("GET ", "PATCH ", "GET /graph", "GET /explain", "GET /wait", "GET /result", "GET /tasks"),
     *("GET /trace", "GET /timeline"),
     *("GET /tasks/{task}", "GET /tasks/{task}/result", "GET /tasks/{task}/logs"),
+    *("GET /tasks/{task}/logs/lines", "GET /tasks/{task}/logs/find"),
     *("POST /cancel", "POST /retry", "POST /clear", "POST /mark"),
 )
-_OF_TASK = ("GET ", "GET /result", "GET /logs")
+_OF_TASK = ("GET ", "GET /result", "GET /logs", "GET /logs/lines", "GET /logs/find")
 _OF_BACKFILL = ("GET ", "GET /plan", "GET /wait", "POST /pause", "POST /resume", "POST /cancel")
 _SHOWN = (
     *("GET dags", "GET runs", "GET tasks", "GET datasets", "GET datasets/events"),

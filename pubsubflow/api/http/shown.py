@@ -32,7 +32,7 @@ from pubsubflow.model.api import (
     versions,
     webhooks,
 )
-from pubsubflow.model.api.history import causality, timeline
+from pubsubflow.model.api.history import causality, output, timeline
 from pubsubflow.model.api.overviews import graph as graphs
 from pubsubflow.model.api.overviews import runs as overviews
 from pubsubflow.model.auth import Rights
@@ -118,9 +118,7 @@ def _dag_page(value: Any, rights: Rights) -> Any:
 
 
 def _run(value: Any, rights: Rights) -> Any:
-    if not rights.sees_dag(value.dag_id):
-        return None
-    return _with_cause(value, rights)
+    return _with_cause(value, rights) if rights.sees_dag(value.dag_id) else None
 
 
 def _with_cause(value: Any, rights: Rights) -> Any:
@@ -378,6 +376,8 @@ RULES: Mapping[type, _Rule] = {
         (
             resources.PostedEvents,
             resources.StartedRun,
+            output.OutputLines,
+            output.OutputMatches,
             resources.ClearedRun,
             resources.Problem,
             explain.Resent,

@@ -1,11 +1,8 @@
 """Routes of task instances: list and show them, and send their output, also while it is written."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Annotated, Literal
 
-import msgspec
 import structlog
 from aiohttp import web
 from msgspec import Meta, Struct
@@ -17,21 +14,19 @@ from pubsubflow.api.http.requests import Limit, NoQuery, parse_query, run_id
 from pubsubflow.api.http.responses import encode
 from pubsubflow.api.http.routing import MediaBody, Route
 from pubsubflow.api.stream.log_stream import LineId, send_events
+from pubsubflow.api.stream.output import ending_of, lines_of, never_starts
 from pubsubflow.errors import ServiceStopped, Unavailable
-from pubsubflow.model.api.resources import NOT_STARTED, LogLineView, Page, TaskDetail, TaskView
-from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.api.resources import LogLineView, Page, TaskDetail, TaskView
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.objects.output import LogChunk, OutputPosition
 from pubsubflow.store.read.read_models import ReadModels
-from pubsubflow.store.read.task_endings import TaskEnding
 from pubsubflow.store.read.tasks import FoundTask, TaskStatus
 from pubsubflow.wakeup import Wakeup, Wakeups
 
 log = structlog.get_logger(__name__)
 
 _MAX_CHUNKS = 32
-_LAST_DELIVERY = 999_999_999
 _SWEEP_SECONDS = 0.5
 _LINGER_SECONDS = 0.2
 _HEADERS = {
@@ -60,7 +55,6 @@ _ShownState = Literal[
     "cancelled",
 ]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
-_lines = msgspec.json.Decoder(dict[str, Any]).decode_lines
 
 
 class TasksQuery(Struct, frozen=True, forbid_unknown_fields=True):
@@ -230,7 +224,7 @@ class TaskRoutes:
             if len(own) < len(chunks):
                 break
             position = chunks[-1].position
-        yield await self._ending(task, attempt or None, full=params.full)
+        yield await ending_of(self._read_models, task, attempt or None, full=params.full)
 
     async def _followed(
         self,
@@ -251,7 +245,7 @@ class TaskRoutes:
         while not self._wakeups.stopping:
             # The status is read before the output: output committed before the end is then in it.
             status = await self._read_models.tasks.status(task)
-            over = reader.is_over(status) or await self._never_starts(task, status)
+            over = reader.is_over(status) or await never_starts(self._read_models, task, status)
             while chunks := await self._read_models.tasks.log(
                 task, reader.position, limit=_MAX_CHUNKS
             ):
@@ -261,38 +255,12 @@ class TaskRoutes:
                     break
             # One round more: another manager may commit a last chunk just after the end.
             if over and lingered:
-                yield await self._ending(task, params.attempt, full=params.full)
+                yield await ending_of(self._read_models, task, params.attempt, full=params.full)
                 return
             yield ()
             await wakeup.wait(_LINGER_SECONDS if over else _SWEEP_SECONDS)
             lingered = over
         raise ServiceStopped("api")
-
-    async def _ending(
-        self, task: FoundTask, attempt: int | None, *, full: bool
-    ) -> Sequence[LogChunk]:
-        """Return why an attempt ended, or never began, as the last chunk of its output."""
-        ending = await self._read_models.tasks.ending(task, attempt, full=full)
-        run = task.run.view
-        if ending is None and await self._never_starts(
-            task, await self._read_models.tasks.status(task)
-        ):
-            text = f"the task did not start: the run has the state {run.state}"
-            ending = TaskEnding(0, run.ended_at, [text])
-        if ending is None:
-            return ()
-        at = (ending.at or datetime.now(UTC)).timestamp()
-        records = ({"t": at, "s": "error", "m": line} for line in ending.lines)
-        text = "".join(f"{encode(record).decode()}\n" for record in records)
-        # Behind all deliveries, so that a client that resumes after it gets it once.
-        return (LogChunk(OutputPosition(ending.attempt, _LAST_DELIVERY, 0), text),)
-
-    async def _never_starts(self, task: FoundTask, status: TaskStatus) -> bool:
-        """Whether a task has not started although its run has ended."""
-        if status.state != NOT_STARTED:
-            return False
-        run = await self._read_models.runs.brief(UUID(task.run.view.run_id))
-        return RunState(run.view.state).final
 
 
 class _ChunkReader:
@@ -353,15 +321,4 @@ def _abort(request: web.Request, error: Exception) -> None:
 
 def _lines_of(chunk: LogChunk) -> list[bytes]:
     """Encode the lines of a chunk as JSON in the form of the API."""
-    lines = []
-    for record in _lines(chunk.text):
-        time = datetime.fromtimestamp(record.pop("t"), UTC)
-        line = LogLineView(
-            attempt=chunk.position.attempt,
-            time=time,
-            stream=record.pop("s"),
-            message=record.pop("m"),
-            fields=record,
-        )
-        lines.append(encode(line))
-    return lines
+    return [encode(line) for line in lines_of(chunk)]

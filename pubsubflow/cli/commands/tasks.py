@@ -208,6 +208,7 @@ async def show_logs(
     map_index: int | None = None,
     follow: Annotated[bool, Parameter(alias="-f")] = False,
     full: bool = False,
+    last: int | None = None,
     target: Target = DEFAULT,
 ) -> None:
     """Print the logs of a task and why it ended; with --json, one JSON object per line.
@@ -219,17 +220,31 @@ async def show_logs(
         map_index: Index of the instance of a mapped task, from 0.
         follow: Print new lines as they come, over all attempts, until the task has ended.
         full: Print the traceback with the frames of pubsubflow.
+        last: Print only the last lines, so many, at most 2,000.
         target: The daemon, and the format of the output.
     """
+    if last is not None and (follow or full):
+        raise ConfigError("--last goes neither with --follow nor with --full")
     async with target.client() as client:
+        if last is not None:
+            part = await client.output_lines(
+                run, task, attempt=attempt, map_index=map_index, last=last
+            )
+            for line in part.items:
+                _show_line(line, target)
+            return
         found = client.logs(
             run, task, attempt=attempt, map_index=map_index, follow=follow, full=full
         )
         async for line in found:
-            if target.json:
-                output.show_line(line)
-            else:
-                output.show(_line(line))
+            _show_line(line, target)
+
+
+def _show_line(line: LogLineView, target: Target) -> None:
+    if target.json:
+        output.show_line(line)
+    else:
+        output.show(_line(line))
 
 
 def _line(line: LogLineView) -> Text:

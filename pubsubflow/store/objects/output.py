@@ -78,6 +78,24 @@ class ReadOutput:
         ]
         return sorted(found, key=lambda chunk: chunk.position)
 
+    async def count(self, key: TaskKey, after: OutputPosition) -> list[tuple[OutputPosition, int]]:
+        """Return how many lines each chunk of an attempt has after a position, in order.
+
+        Args:
+            key: The task instance.
+            after: The position, and with it the attempt.
+        """
+        position = (after.attempt, after.delivery, after.sequence)
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["count_log_lines"], *key, *position)
+        found = [
+            (OutputPosition(after.attempt, row["delivery"], sequence), lines)
+            for row in rows
+            for sequence, lines in zip(row["sequences"], row["lines"], strict=True)
+        ]
+        # A file also has those of its chunks that come before.
+        return sorted(each for each in found if each[0] > after)
+
     async def _chunks(self, row: asyncpg.Record) -> list[LogChunk]:
         """Return the chunks of a file; one that says so if it is gone."""
         if self._store is None:

@@ -22,7 +22,7 @@ from pubsubflow.model.api.resources import (
 from pubsubflow.model.runs.filters import TaskFilter
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, TaskSpec
-from pubsubflow.model.wire.messages import NOT_MAPPED
+from pubsubflow.model.wire.messages import NOT_MAPPED, TaskKey
 from pubsubflow.model.wire.outputs import decode_outputs
 from pubsubflow.model.wire.stored_results import decode_stored
 from pubsubflow.object_store import LogStore
@@ -59,6 +59,11 @@ class FoundTask(Struct, frozen=True):
     def task_spec(self) -> TaskSpec:
         """Return the task."""
         return self.dag_spec.tasks[self.node]
+
+    @property
+    def key(self) -> TaskKey:
+        """Return its key in the store."""
+        return self.run.number, self.node, self.map_index
 
     @property
     def id(self) -> str:
@@ -98,7 +103,7 @@ class ReadTasks:
         self._database = database
         self._specs = specs
         self._results = results or ReadResults(None)
-        self._logs = ReadOutput(database, log_store)
+        self.output = ReadOutput(database, log_store)
 
     async def find(self, run_id: UUID, task: str, map_index: int | None = None) -> FoundTask:
         """Return a task instance.
@@ -216,20 +221,19 @@ class ReadTasks:
 
     async def get(self, task: FoundTask) -> TaskDetail:
         """Return a task instance with its result and its earlier attempts."""
-        key = (task.run.number, task.node, task.map_index)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["read_task"], *key, SHOWN_RESULT_BYTES)
-            attempts = await connection.fetch(SQL["read_attempts"], *key)
-            callbacks = await read_callbacks(connection, *key)
+            row = await connection.fetchrow(SQL["read_task"], *task.key, SHOWN_RESULT_BYTES)
+            attempts = await connection.fetch(SQL["read_attempts"], *task.key)
+            callbacks = await read_callbacks(connection, *task.key)
             reasons = await read_wait_reasons(
                 connection, task.run.number, task.dag_spec, [row] if row else []
             )
         if row is None and task.map_index != NOT_MAPPED:
             raise NotFound("task instance", task.id)
         view = (
-            _not_started(task, reasons.get(key[1:]))
+            _not_started(task, reasons.get(task.key[1:]))
             if row is None
-            else _task(task.run, task.dag_spec, row, reasons.get(key[1:]))
+            else _task(task.run, task.dag_spec, row, reasons.get(task.key[1:]))
         )
         data = None if row is None else row["result"]
         size = 0 if row is None else row["result_bytes"]
@@ -256,9 +260,8 @@ class ReadTasks:
             InvalidInput: JSON cannot represent it.
             ObjectStoreUnavailable: The result store is away.
         """
-        key = (task.run.number, task.node, task.map_index)
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["read_task"], *key, 2**31 - 1)
+            row = await connection.fetchrow(SQL["read_task"], *task.key, 2**31 - 1)
         if row is None or row["state"] != TaskState.SUCCESS:
             raise NotFound("result of a task", task.id)
         if row["result"] == REMOVED_RESULT:
@@ -272,9 +275,7 @@ class ReadTasks:
     async def status(self, task: FoundTask) -> TaskStatus:
         """Return the status of a task instance."""
         async with self._database.connection() as connection:
-            row = await connection.fetchrow(
-                SQL["read_task_state"], task.run.number, task.node, task.map_index
-            )
+            row = await connection.fetchrow(SQL["read_task_state"], *task.key)
         return TaskStatus() if row is None else TaskStatus(**dict(row))
 
     async def _outputs(self, row: asyncpg.Record | None) -> dict[str, Any]:
@@ -328,9 +329,8 @@ class ReadTasks:
             attempt: Counted from 1; the latest if None.
             full: With the frames of pubsubflow in the traceback.
         """
-        key = (task.run.number, task.node, task.map_index)
         async with self._database.connection() as connection:
-            return await read_ending(connection, key, task.dag_spec, attempt, full=full)
+            return await read_ending(connection, task.key, task.dag_spec, attempt, full=full)
 
     async def log(self, task: FoundTask, after: OutputPosition, *, limit: int) -> list[LogChunk]:
         """Return chunks of a task instance's output, in order.
@@ -344,8 +344,7 @@ class ReadTasks:
         Raises:
             ObjectStoreUnavailable: The log store does not answer.
         """
-        key = (task.run.number, task.node, task.map_index)
-        return await self._logs.read(key, after, limit=limit)
+        return await self.output.read(task.key, after, limit=limit)
 
 
 def _key(row: asyncpg.Record) -> tuple[int, int]:

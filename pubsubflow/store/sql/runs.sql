@@ -219,6 +219,20 @@ UNION ALL
     LIMIT $8
 );
 
+-- name: count_log_lines
+-- Return how many lines the chunks of attempt $4 of a task instance have after (delivery $5,
+-- sequence $6), and those of its files in the log store; a chunk is in one of the two.
+SELECT delivery, ARRAY[sequence] AS sequences,
+       ARRAY[octet_length(text) - octet_length(replace(text, E'\n', ''))] AS lines
+FROM log
+WHERE run = $1 AND node = $2 AND map_index = $3 AND attempt = $4
+  AND (delivery, sequence) > ($5::bigint, $6::int)
+UNION ALL
+SELECT delivery, sequences, lines
+FROM log_object
+WHERE run = $1 AND node = $2 AND map_index = $3 AND attempt = $4
+  AND (delivery, last_sequence) > ($5::bigint, $6::int);
+
 -- name: read_consumed
 -- Return the events that the runs $1 consumed, with the inputs, the first $2 events of each.
 SELECT requested.run, consumed.event, consumed.inputs

@@ -112,6 +112,18 @@ def deploy():
 
 
 @dag()
+def writes():
+    """Writes more than a browser keeps."""
+
+    @task
+    def much() -> None:
+        for number in range(25_000):
+            print(f"row {number}" if number % 10_000 else f"row {number}: a Needle")
+
+    much()
+
+
+@dag()
 def sleeps():
     """Waits for an hour without a slot."""
 

@@ -194,6 +194,50 @@ async def test_output_is_that_of_the_latest_attempt_unless_another_is_requested(
         await harness.get(f"{path}?{missing}", status=404)
 
 
+async def test_output_is_read_by_the_numbers_of_its_lines_and_searched(harness):
+    run_id = await chain(harness)
+    path = f"/api/v1/runs/{run_id}/tasks/list/logs"
+    empty = {"attempt": 0, "total": 0, "first": 0, "whole": False, "items": []}
+    assert await harness.get(f"{path}/lines") == empty | {"attempt": 1}
+    for chunk in (0, 1, 3):  # that which is missing may still come
+        await harness.write(run_id, 0, chunk, *(f"row {chunk} {each}" for each in range(3)))
+    assert (await harness.get(f"{path}/lines?first=4"))["total"] == 6
+    await harness.write(run_id, 0, 2, "\x1b[31mEr\x1b[0mror: Größe = 3", 'says "no"')
+    whole = await harness.get(f"{path}/lines")
+    assert (whole["total"], whole["whole"], len(whole["items"])) == (11, False, 11)
+    error = TaskError("E", "no", "Traceback\n  user\nE: no\n")
+    await harness.finish(run_id, 0, outcome=Outcome.FAILED, error=error)
+    await harness.wait(run_id, "failed")
+    whole = await harness.get(f"/api/v1/tasks/{run_id}.list/logs/lines")
+    assert [line["message"] for line in whole["items"][:2]] == ["row 0 0", "row 0 1"]
+    assert [line["message"] for line in whole["items"][-2:]] == ["  user", "E: no"]
+    assert (whole["total"], whole["whole"]) == (14, True)
+    for first in range(16):
+        for limit in (1, 2, 5, 20):
+            found = await harness.get(f"{path}/lines?first={first}&limit={limit}")
+            assert found["items"] == whole["items"][first : first + limit], (first, limit)
+    assert (await harness.get(f"{path}/lines?last=4"))["items"] == whole["items"][-4:]
+    for text, expected in (
+        ("row", [*range(6), 8, 9, 10]),
+        ("ROW 3", [8, 9, 10]),
+        ("error:", [6]),  # a colour begins in the word
+        ("größe%20=%203", [6]),
+        ('"no"', [7]),
+        ("e:%20no", [13]),
+        ("nowhere", []),
+        ("stdout", []),
+    ):
+        found = await harness.get(f"{path}/find?text={text}")
+        assert (found["lines"], found["count"], found["total"]) == (expected, len(expected), 14), (
+            text
+        )
+    found = await harness.get(f"{path}/find?text=row&limit=2")
+    assert (found["lines"], found["count"]) == ([0, 1], 9)
+    await harness.get(f"{path}/find", status=400)
+    await harness.get(f"{path}/lines?first=1&last=1", status=422)
+    await harness.get(f"{path}/lines?attempt=3", status=404)
+
+
 async def test_the_log_of_a_task_ends_with_the_reason_why_it_ended(harness):
     run_id = await chain(harness)
     path = f"/api/v1/runs/{run_id}/tasks"

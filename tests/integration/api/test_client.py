@@ -84,6 +84,8 @@ async def test_a_follower_notices_that_the_server_goes(serve, harness):
         await harness.write(run_id, 0, 0, "a")
         with anyio.fail_after(20):
             assert (await anext(lines)).message == "a"
+            assert (await client.find_output(run_id, "work", "A")).lines == [0]
+            assert (await client.output_lines(run_id, "work", first=0)).items[0].message == "a"
             stopping.set()
             with pytest.raises(Unavailable, match="the connection was lost"):
                 await every(lines)

@@ -106,6 +106,8 @@ def test_tasks_and_their_output_are_shown(psf, first_run):
         "line 1",
         "said.enough times=2",
     ]
+    assert psf("tasks", "logs", first, "say", "--last", "2").out.splitlines() == plain[-2:]
+    assert psf("tasks", "logs", first, "say", "--last", "2", "--follow").code == 2
     followed = psf("tasks", "logs", first, "say", "--follow", "--json").out.splitlines()
     assert [json.loads(line)["message"] for line in followed] == ["line 0", "line 1", "said.enough"]
     assert psf("tasks", "logs", first, "each", "--map-index", "1").code == 0

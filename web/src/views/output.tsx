@@ -4,16 +4,24 @@ import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { request, urlOf } from "../core/api";
 import { Empty, Problem } from "../ui/parts";
 import { Check } from "../ui/check";
+import { lazy } from "../core/lazy";
+import { Line } from "./output-line";
 import { ENDED, taskName } from "./run";
 
+const LongOutput = lazy<{ task: TaskDetail; attempt: number; live: boolean }>(() =>
+  import("./long-output").then((found) => found.LongOutput),
+);
+
 const CHUNK = 200; // lines; each is laid out only when it is near the view
-const MOST = 500_000;
+const MOST = 20_000; // lines that are kept whole; of more what is in view is loaded
+const SKIPPED = 3; // chunks that are laid out wherever they are
 const BATCH_MS = 100;
+const LATE_MS = 30_000;
 const DONE = new Set([...ENDED, "skipped", "upstream_failed"]);
 
 export function Output({ task, attempt }: { task: TaskDetail; attempt: number }) {
   const [lines, setLines] = useState<readonly LogLineView[]>([]);
-  const [phase, setPhase] = useState<"loading" | "following" | "whole">("loading");
+  const [phase, setPhase] = useState<"loading" | "following" | "whole" | "long">("loading");
   const [error, setError] = useState<Error>();
   const [wrap, setWrap] = useState(localStorage.getItem("psf-wrap") === "on");
   const [follow, setFollow] = useState(true);
@@ -21,6 +29,9 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
   const box = useRef<HTMLDivElement>(null);
   const latest = attempt === task.attempt || !attempt;
   const live = latest && !DONE.has(task.state);
+  // Its last lines may be recorded a moment after its end: the stream waits for them.
+  const opened = useRef(Date.now());
+  const followed = live || (latest && Boolean(task.ended_at) && Date.parse(task.ended_at!) > opened.current - LATE_MS);
   const path = { run_id: task.run_id, task: taskName(task) };
   const route = "GET /api/v1/runs/{run_id}/tasks/{task}/logs";
   const query = { attempt: attempt || undefined };
@@ -31,12 +42,17 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
     setPhase("loading");
     setUnseen(0);
     let batch: LogLineView[] = [];
+    let count = 0;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const flush = () => {
       timer = undefined;
       const more = batch;
       batch = [];
-      setLines((before) => (before.length < MOST ? [...before, ...more] : before));
+      count += more.length;
+      if (count > MOST) {
+        setPhase("long");
+        stop();
+      } else setLines((before) => [...before, ...more]);
     };
     const add = (line: LogLineView) => {
       batch.push(line);
@@ -44,11 +60,16 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
     };
     const control = new AbortController();
     let source: EventSource | undefined;
-    if (live) {
+    if (followed) {
       source = new EventSource(urlOf(route, { path, query: { ...query, follow: true } }));
       source.onopen = () => setPhase("following");
       source.addEventListener("line", (message) => add(JSON.parse((message as MessageEvent<string>).data)));
-      source.addEventListener("end", () => source?.close());
+      source.addEventListener("end", () => {
+        source?.close();
+        clearTimeout(timer);
+        flush();
+        setPhase((before) => (before === "long" ? before : "whole"));
+      });
     } else {
       readLines(request(route, { path, query }, control.signal), add).then(
         () => {
@@ -59,12 +80,13 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
         (fault: Error) => control.signal.aborted || setError(fault),
       );
     }
-    return () => {
+    function stop() {
       control.abort();
       source?.close();
       clearTimeout(timer);
-    };
-  }, [task.run_id, path.task, attempt, live]);
+    }
+    return stop;
+  }, [task.run_id, path.task, attempt, followed]);
 
   useEffect(() => {
     const shown = box.current;
@@ -80,7 +102,8 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
   }, [lines]);
 
   const onScroll = () => {
-    const shown = box.current!;
+    const shown = box.current;
+    if (!shown) return; // what was scrolled has given way to what is too long for it
     const atEnd = shown.scrollHeight - shown.scrollTop - shown.clientHeight < 40;
     setFollow(atEnd);
     if (atEnd) setUnseen(0);
@@ -100,11 +123,12 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
         <a class="button" href={urlOf(route, { path, query })} download={`${path.task}.ndjson`} target="_blank" rel="noreferrer">
           Download
         </a>
-        <span class="faint" role="status">
-          {lines.length} lines{live ? ", and more as they come" : ""}
-          {lines.length >= MOST && ". The rest is in the download."}
-        </span>
-        {live && !follow && unseen > 0 && (
+        {phase !== "long" && (
+          <span class="faint" role="status">
+            {lines.length} lines{live ? ", and more as they come" : ""}
+          </span>
+        )}
+        {live && phase !== "long" && !follow && unseen > 0 && (
           <button
             type="button"
             onClick={() => {
@@ -117,9 +141,11 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
         )}
       </div>
       {error && <Problem error={error} />}
-      {lines.length > 0 ? (
+      {phase === "long" ? (
+        <LongOutput key={`${task.id} ${attempt}`} task={task} attempt={attempt} live={followed} />
+      ) : lines.length > 0 ? (
         <div
-          class={`output ${wrap ? "wrap" : ""}`}
+          class={`output ${wrap ? "wrap" : ""} ${chunks.length > SKIPPED ? "many" : ""}`}
           ref={box}
           tabIndex={0}
           role="region"
@@ -132,7 +158,7 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
         </div>
       ) : (
         !error &&
-        (phase === "loading" && !live ? (
+        (phase !== "whole" && !live ? (
           <p class="loading">Loading the output…</p>
         ) : (
           <Empty>{live ? "It has written nothing yet." : "It wrote nothing."}</Empty>
@@ -146,29 +172,10 @@ function Chunk({ lines }: { lines: readonly LogLineView[] }) {
   return (
     <pre>
       {lines.map((line, index) => (
-        <span key={index} class={`l l-${line.stream}`}>
-          <time dateTime={line.time} title={line.time}>
-            {line.time.slice(11, 23)}{" "}
-          </time>
-          {plain(line.message)}
-          {fieldsOf(line)}
-        </span>
+        <Line key={index} line={line} />
       ))}
     </pre>
   );
-}
-
-// biome-ignore lint: the escape character is what is looked for
-const ANSI = /\u001b\[[0-9;?]*[ -/]*[@-~]/g;
-
-/** Return a line without the colours of a terminal. */
-function plain(text: string): string {
-  return text.includes("\u001b") ? text.replace(ANSI, "") : text;
-}
-
-function fieldsOf(line: LogLineView): string {
-  const found = Object.entries(line.fields ?? {});
-  return found.map(([name, value]) => ` ${name}=${typeof value === "string" ? value : JSON.stringify(value)}`).join("");
 }
 
 async function readLines(opened: Promise<Response>, add: (line: LogLineView) => void): Promise<void> {
