@@ -9,6 +9,7 @@ import io
 import json
 import os
 import shutil
+import tempfile
 import time
 import urllib.request
 from pathlib import Path
@@ -78,7 +79,11 @@ def home(tmp_path_factory, fresh_home):
 
 @pytest.fixture(scope="module")
 def url(chromium, home):
-    with child_daemon(DAGS, home=home, port=0) as url:
+    folder = DAGS
+    if SHOTS:  # tracebacks in pictures name no folder of the machine that they are made on
+        folder = Path(tempfile.gettempdir(), "dags")
+        shutil.copytree(DAGS, folder, dirs_exist_ok=True)
+    with child_daemon(folder, home=home, port=0) as url:
         yield url
 
 

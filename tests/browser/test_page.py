@@ -114,7 +114,7 @@ def test_every_view_stands_in_the_docs_in_small_pictures():
     """In light, dark, and on a phone; `PUBSUBFLOW_SCREENSHOTS=docs/images/page` makes them."""
     docs = Path(__file__).parents[2] / "docs"
     listed = (docs / "page-views.md").read_text()
-    for name in (*views(defaultdict(str)), "trace", "trace-time", "timeline"):
+    for name in (*views(defaultdict(str)), "trace", "trace-time", "timeline", "output-long"):
         for look in ("light", "dark", "phone"):
             picture = f"images/page/{name}-{look}.png"
             assert picture in listed
@@ -509,10 +509,12 @@ def test_text_is_found_anywhere_in_output_that_is_too_long_for_a_browser(tab, ap
     expect(top).not_to_contain_text("row 0: a Needle")
     tab.keyboard.press("End")
     expect(output).to_contain_text("row 24999")
+    tab.open(address)
+    expect(said).to_have_text("2 of 3 lines")
+    tab.look("output-long")
     box.fill("nowhere")
     box.press("Enter")
     expect(said).to_have_text("No line has it.")
-    tab.look("output-long")
 
 
 def test_colours_are_chosen_and_kept(tab):

@@ -109,7 +109,7 @@ export interface Action {
   wide?: boolean;
   close: () => void;
   cli: string;
-  request?: { method: string; path: string; body?: unknown };
+  request: { method: string; path: string; body?: unknown };
   /** Does it; the returned sentence says what happened. */
   act: () => Promise<string>;
   /** What would happen. */
@@ -142,7 +142,7 @@ export function ActionDialog(props: Action) {
         {props.children}
         {error !== undefined && <Problem error={messageOf(error)} />}
         {reason && <p class="reason">{reason}</p>}
-        <Same cli={props.cli} {...(props.request ? { request: props.request } : {})} />
+        <Same cli={props.cli} request={props.request} />
         <footer>
           <button type="button" class="quiet" onClick={props.close}>
             Back

@@ -12,6 +12,7 @@ import { StartButton } from "./start";
 const COLUMNS = (done: () => void): readonly Column<DagView>[] => [
   {
     name: "DAG",
+    kind: "wide",
     show: (dag) => (
       <>
         <a href={to("dags", dag.dag_id)}>{dag.dag_id}</a>

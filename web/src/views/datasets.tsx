@@ -540,10 +540,12 @@ function SettleDialog(props: {
     >
       <p>{about}</p>
       {!events.length && <p>Those that only wait for a check, which has failed none of them, stay.</p>}
-      <label class="field">
-        Why, in one line
-        <input value={note} onInput={(event) => setNote(event.currentTarget.value)} />
-      </label>
+      {action !== "run-again" && (
+        <label class="field">
+          Why, in one line
+          <input value={note} onInput={(event) => setNote(event.currentTarget.value)} />
+        </label>
+      )}
     </ActionDialog>
   );
 }

@@ -222,6 +222,23 @@ interface BulkAnswer {
   more?: boolean;
 }
 
+/** Links to the events that a letter is about, where its payload names some. */
+function eventsOf(payload: unknown) {
+  const named = (payload as { events?: unknown } | null)?.events;
+  const events = Array.isArray(named) ? named.filter((each): each is string => typeof each === "string") : [];
+  if (!events.length) return null;
+  return (
+    <span class="line">
+      {events.slice(0, 5).map((each) => (
+        <a key={each} href={to("events", each)}>
+          {each.slice(-8)}
+        </a>
+      ))}
+      {events.length > 5 && ` and ${events.length - 5} more`}
+    </span>
+  );
+}
+
 export function Letter({ id }: { id: string }) {
   const letter = useResource(`letter ${id}`, (signal) =>
     call("GET /api/v1/dead-letters/{number}", { path: { number: id } }, signal),
@@ -248,6 +265,7 @@ export function Letter({ id }: { id: string }) {
               ["Kind", found.kind],
               ["DAG", found.dag_id && <a href={to("dags", found.dag_id)}>{found.dag_id}</a>],
               ["Subject", <code>{found.subject}</code>],
+              ["Events", eventsOf(found.payload)],
               ["Since", <Ago at={found.created_at} />],
               ["Size", bytes(found.size)],
               ["Sent again", found.resent_at && <Ago at={found.resent_at} />],

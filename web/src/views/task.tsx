@@ -55,6 +55,7 @@ function Shown({ task, done }: { task: TaskDetail; done: () => void }) {
         of={[
           ["DAG", <a href={to("dags", task.dag_id)}>{task.dag_id}</a>],
           ["Run", <a href={to("runs", task.run_id)}>{task.run_id.slice(-8)}</a>],
+          ["Before", <a href={`${to("tasks")}?dag=${encodeURIComponent(task.dag_id)}&task=${encodeURIComponent(task.task_id)}`}>in other runs</a>],
           ["Started", <Ago at={started} />],
           ["Queued for", task.queued_at && started && !earlier && <Took from={task.queued_at} to={started} />],
           ["Took", <Took from={started} to={ended} />],

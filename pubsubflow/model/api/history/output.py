@@ -27,7 +27,7 @@ class OutputMatches(Struct, frozen=True, kw_only=True):
     Attributes:
         total: How many lines there are.
         count: How many of them have the text.
-        lines: The numbers of those of them that were asked for.
+        lines: The numbers of the first of these lines, as many as the request allows.
     """
 
     attempt: int
