@@ -17,11 +17,18 @@ const MOST = 20_000; // lines that are kept whole; of more what is in view is lo
 const SKIPPED = 3; // chunks that are laid out wherever they are
 const BATCH_MS = 100;
 const LATE_MS = 30_000;
+
+type Phase = "loading" | "following" | "whole" | "long";
+
+/** What follows when the last line is here: what is too long stays so. */
+function ended(before: Phase): Phase {
+  return before === "long" ? before : "whole";
+}
 const DONE = new Set([...ENDED, "skipped", "upstream_failed"]);
 
 export function Output({ task, attempt }: { task: TaskDetail; attempt: number }) {
   const [lines, setLines] = useState<readonly LogLineView[]>([]);
-  const [phase, setPhase] = useState<"loading" | "following" | "whole" | "long">("loading");
+  const [phase, setPhase] = useState<Phase>("loading");
   const [error, setError] = useState<Error>();
   const [wrap, setWrap] = useState(localStorage.getItem("psf-wrap") === "on");
   const [follow, setFollow] = useState(true);
@@ -68,14 +75,14 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
         source?.close();
         clearTimeout(timer);
         flush();
-        setPhase((before) => (before === "long" ? before : "whole"));
+        setPhase(ended);
       });
     } else {
       readLines(request(route, { path, query }, control.signal), add).then(
         () => {
           clearTimeout(timer);
           flush();
-          setPhase("whole");
+          setPhase(ended);
         },
         (fault: Error) => control.signal.aborted || setError(fault),
       );
