@@ -29,6 +29,7 @@ SCENARIOS = (
         "mapped",
         "page",
         "pods",
+        "daemons",
     ),
 )
 

@@ -55,6 +55,9 @@ class Stack:
         dags: Folder of DAG files.
         home: Kept when given, else a temporary one.
         environ: Further variables, such as settings.
+
+    Attributes:
+        dags: Folder of DAG files.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class Stack:
         self._temporary = tempfile.TemporaryDirectory(prefix="psf-bench-")
         self.folder = Path(self._temporary.name)
         self.home = home or self.folder / "home"
-        self._dags = dags
+        self.dags = dags
         self._environ = environ or {}
         log = self.folder / "moments"
         log.touch()
@@ -79,7 +82,7 @@ class Stack:
         self.process = subprocess.Popen(
             [
                 Path(sys.executable).parent / "pubsubflow",
-                *("up", str(self._dags), "--home", str(self.home), "--port", "0"),
+                *("up", str(self.dags), "--home", str(self.home), "--port", "0"),
             ],
             env=os.environ | self._environ | {"BENCH_LOG": str(self.folder / "moments")},
             stdout=self._output,

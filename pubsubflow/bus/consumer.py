@@ -262,6 +262,7 @@ class PullConsumer:
     def _on_late_message(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
         """Take a message of a request that does not count any more."""
         if reply:
+            # It was requested of the former inbox, so the requests of this one have not used it up.
             self._requested += 1
             self._on_message(subject, reply, data, header)
 

@@ -32,6 +32,8 @@ class Elections:
 
     def open(self) -> None:
         """Subscribe; the subscriptions outlive reconnects."""
+        # A client without the permission gets an error of the server, which is logged, and waits
+        # for time limits as it would on one server.
         self._client.open_subscription(f"{_STREAMS}*", self._on_stream_elected)
         self._client.open_subscription(f"{_CONSUMERS}*.*", self._on_consumer_elected)
 

@@ -29,6 +29,7 @@ class _Cluster(msgspec.Struct):
 
     @property
     def has_quorum(self) -> bool:
+        # The leader itself is not among them: with it, half of them are a majority.
         return 2 * sum(peer.heard for peer in self.replicas) >= len(self.replicas)
 
 

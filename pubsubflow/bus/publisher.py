@@ -199,6 +199,7 @@ class DurablePublisher:
         )
         self._kept_bytes += size
         reply = f"{self._inbox}{self._last}"
+        # The first sending is as any other: only what comes again costs its receiver a request.
         self._outstanding[key].frame = encode_pub(subject, reply, payload, AGAIN_BLOCK)
 
     def _release(self, size: int) -> None:
@@ -210,6 +211,8 @@ class DurablePublisher:
 
     def resend_stream(self, stream: str) -> None:
         """Resend what a stream has not acknowledged, now that it has a new leader."""
+        # Peers of a leader that is gone have routed to it what was sent: that is lost for certain,
+        # but what a new one has stored without our hearing of it is refused by id or by subject.
         beginning = _SUBJECTS.get(stream)
         if beginning is not None and not self._closed:
             self._resend_below(beginning)

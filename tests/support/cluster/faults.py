@@ -5,6 +5,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+import aiohttp
 import anyio
 import msgspec
 
@@ -20,6 +21,7 @@ FROZEN_POSTGRES_SECONDS = 4
 SLOW_SECONDS = 8
 SLOW_MILLISECONDS = 40
 """Each way."""
+READY_SECONDS = 60
 STEPS_DOWN = 6
 STEP_PAUSE_SECONDS = 0.7
 
@@ -62,6 +64,37 @@ async def _kill_nats(cluster: Cluster):
     node.end()
     await anyio.sleep(AWAY_SECONDS)
     node.start()
+
+
+async def _lose_quorum(cluster: Cluster):
+    """Two servers of three are away until each daemon says that it is not ready, and then are back.
+
+    The third one keeps its clients, so that only the streams' leaders say what is wrong.
+    """
+    nodes = cluster.chance.sample(cluster.nats_cluster.nodes, 2)
+    for node in nodes:
+        node.end()
+    await _until_ready(cluster, ready=False)
+    for node in nodes:
+        node.start()
+    await _until_ready(cluster, ready=True)
+
+
+async def _until_ready(cluster: Cluster, *, ready: bool):
+    urls = [cluster.member(name).url for name, roles in DAEMONS.items() if "api" in roles]
+    with anyio.fail_after(READY_SECONDS):
+        async with aiohttp.ClientSession() as session:
+            for url in urls:
+                while await _nats_is_ready(session, url) is not ready:  # noqa: ASYNC110 - elsewhere
+                    await anyio.sleep(0.2)
+
+
+async def _nats_is_ready(session: aiohttp.ClientSession, url: str) -> bool | None:
+    try:
+        async with session.get(f"{url}/readyz") as answer:
+            return (await answer.json())["checks"]["nats"]
+    except (aiohttp.ClientError, TimeoutError):
+        return None
 
 
 async def _freeze_nats(cluster: Cluster):
@@ -154,6 +187,7 @@ FAULTS = {
     **{f"kill daemon {name}": ClusterFault(partial(_kill_daemon, name)) for name in DAEMONS},
     **{f"freeze daemon {name}": ClusterFault(partial(_freeze_daemon, name)) for name in DAEMONS},
     "kill a leading nats": ClusterFault(_kill_nats),
+    "kill two nats": ClusterFault(_lose_quorum),
     "freeze a leading nats": ClusterFault(_freeze_nats),
     "change leaders": ClusterFault(_change_leaders),
     "restart primary": ClusterFault(_restart_primary),
