@@ -1,7 +1,7 @@
 """Large progress is kept decoded between two results of its run: a DAG may have thousands of tasks.
 
-It is kept under its encoded form, and is taken only where exactly that is read from the store. So it
-does not matter which manager wrote last, or whether a transaction was rolled back.
+It is kept under its encoded form, and is taken only where exactly that is read from the store. So
+it does not matter which manager wrote last, or whether a transaction was rolled back.
 """
 
 from pubsubflow.model.recent import Recent
