@@ -30,6 +30,7 @@ SCENARIOS = (
         "page",
         "pods",
         "daemons",
+        "on_dask",
     ),
 )
 

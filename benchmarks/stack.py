@@ -75,6 +75,10 @@ class Stack:
         self.url = ""
         self.ready_seconds = 0.0
 
+    def configure(self, name: str, text: str) -> None:
+        """Give the daemon a variable, before it starts."""
+        self._environ[name] = text
+
     def start(self) -> None:
         """Start the daemon and wait until it is ready."""
         started = time.perf_counter()

@@ -1,6 +1,6 @@
 """A Dask cluster: the client of one scheduler, made anew when that was away."""
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
@@ -39,6 +39,31 @@ class SchedulerAway(PubsubflowError):  # noqa: N818 - a state of the world
     """The scheduler cannot be reached."""
 
 
+class Gathered:
+    """Does at once what has gathered while the last of its kind was being done.
+
+    Args:
+        do: Does it for several.
+    """
+
+    def __init__(self, do: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
+        self._do = do
+        self._items: dict[str, Any] = {}
+        self._doing = anyio.Lock()
+
+    async def add(self, name: str, value: Any) -> None:
+        """Return when it is done for one.
+
+        Raises:
+            SchedulerAway: The scheduler cannot be reached.
+        """
+        self._items[name] = value
+        async with self._doing:
+            if name in self._items:
+                items, self._items = self._items, {}
+                await self._do(items)
+
+
 class DaskCluster:
     """One scheduler.
 
@@ -62,6 +87,8 @@ class DaskCluster:
         self._workers: Mapping[str, Mapping[str, Any]] = {}
         self._seen_at = -_FRESH_SECONDS
         self.waiting: set[str] = set()
+        self._published = Gathered(self._publish)
+        self._unpublished = Gathered(self._unpublish)
 
     async def client(self) -> Any:
         """Return a client that is connected.
@@ -126,11 +153,7 @@ class DaskCluster:
         Raises:
             SchedulerAway: The scheduler cannot be reached.
         """
-        name = dataset_of(label, self._installation)
-        try:
-            await self._call(future.client.publish_dataset(future, name=name))
-        except KeyError:
-            return  # another worker holds it, too
+        await self._published.add(dataset_of(label, self._installation), future)
 
     async def forget(self, label: AttemptLabel) -> None:
         """Remove what the scheduler keeps of an attempt.
@@ -139,8 +162,7 @@ class DaskCluster:
             SchedulerAway: The scheduler cannot be reached.
         """
         client = await self.client()
-        name = dataset_of(label, self._installation)
-        await self._call(client.unpublish_dataset(name))
+        await self._unpublished.add(dataset_of(label, self._installation), None)
         await self._call(client.scheduler.event_clear(name=claim_of(label.name)))
 
     async def claim(self, label: AttemptLabel) -> None:
@@ -185,6 +207,15 @@ class DaskCluster:
                 self._workers = (await self._call(scheduler.identity()))["workers"]
                 self._seen_at = now
         return Sight(self._states.get(key, ""), self._places.get(key, ""), self._workers)
+
+    async def _publish(self, futures: dict[str, Any]) -> None:
+        # Over what is there: another worker may hold the same attempt for a moment.
+        client = await self.client()
+        await self._call(client.publish_dataset(futures, override=True))
+
+    async def _unpublish(self, names: dict[str, Any]) -> None:
+        client = await self.client()
+        await self._call(client.unpublish_dataset(list(names)))
 
     async def _call(self, call: Awaitable[T]) -> T:
         try:

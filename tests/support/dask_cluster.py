@@ -20,19 +20,21 @@ class DaskCluster:
         workers: Their processes by name.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, environ=None):
         self.folder = folder
+        self.environ = environ or {}
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port = found.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{self.port}"
         self.scheduler = None
         self.workers = {}
+        self.ending = []
 
     @classmethod
     @contextmanager
-    def start(cls, folder, *, workers=2, **options):
-        cluster = cls(folder)
+    def start(cls, folder, *, workers=2, environ=None, **options):
+        cluster = cls(folder, environ)
         try:
             cluster.start_scheduler()
             for number in range(workers):
@@ -81,6 +83,11 @@ class DaskCluster:
         for name in list(self.workers):
             self.workers.pop(name).wait(TIMEOUT_SECONDS)
 
+    def leave_workers(self):
+        """Start no more with these workers: they end by themselves."""
+        self.ending += self.workers.values()
+        self.workers = {}
+
     def name_of(self, address):
         """Return the name of the worker that listens at an address."""
         port = int(address.rpartition(":")[2])
@@ -97,6 +104,8 @@ class DaskCluster:
             self.kill_worker(name)
         if self.scheduler is not None:
             self.kill_scheduler()
+        for each in self.ending:
+            each.wait(TIMEOUT_SECONDS)
 
     def _spawn(self, kind, *arguments):
         self.folder.mkdir(exist_ok=True, parents=True)
@@ -113,5 +122,9 @@ class DaskCluster:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**os.environ, "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "30s"},
+                env={
+                    **os.environ,
+                    **self.environ,
+                    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "30s",
+                },
             )

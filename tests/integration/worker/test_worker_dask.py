@@ -1,6 +1,7 @@
 """Dask: attempts on a cluster are what they are elsewhere, whatever dies there."""
 
 import socket
+import sys
 from contextlib import asynccontextmanager
 
 import anyio
@@ -15,6 +16,20 @@ from support.executor_conformance import TASKS, OutlivingConformance, none_outst
 from support.signals import TIMEOUT_SECONDS
 
 pytestmark = pytest.mark.anyio
+ADAPTIVE = """
+import sys, time
+from pathlib import Path
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    options = {"threads_per_worker": 1, "dashboard_address": None}
+    with LocalCluster(n_workers=0, **options) as cluster:
+        cluster.adapt(minimum=0, maximum=2, interval="200ms", wait_count=2)
+        place = Path(sys.argv[1])
+        place.with_suffix(".new").write_text(cluster.scheduler_address)
+        place.with_suffix(".new").rename(place)
+        time.sleep(600)
+"""
 LABEL = AttemptLabel("01930000-0000-7000-8000-000000000000", 7, 0, -1, 1, 1)
 
 
@@ -25,7 +40,8 @@ def cluster(tmp_path_factory):
 
 
 def offered(cluster, **section):
-    return load_executor("dask", {"address": cluster.address, "slots": 20} | section)
+    usual = {"slots": 20} if cluster is None else {"address": cluster.address, "slots": 20}
+    return load_executor("dask", usual | section)
 
 
 @asynccontextmanager
@@ -153,6 +169,35 @@ async def test_a_scheduler_that_starts_anew_has_lost_what_ran(
     assert result.outcome in (Outcome.LOST, Outcome.CRASHED)
     assert (after.outcome, manager.decoded(after)) == (Outcome.SUCCESS, 3)
     assert len(list(tmp_path.glob("held.[0-9]*"))) == 1
+
+
+@pytest.mark.soak
+async def test_an_adaptive_cluster_grows_for_what_waits_and_shrinks_again(
+    manager, start_worker, tmp_path
+):
+    work = load(manager, tmp_path)
+    address = tmp_path / "address"
+    adaptive = await anyio.open_process([sys.executable, "-c", ADAPTIVE, str(address)], stderr=None)
+    try:
+        await there(tmp_path, "address")
+        section = {"address": address.read_text(), "slots": 20}
+        async with start_worker("w1", executors=[load_executor("dask", section)]):
+            orders = [await manager.send(manager.order(work, "held")) for _ in range(3)]
+            # Two Dask workers of one slot: the third waits.
+            await there(tmp_path, "held.[0-9]*", most=2)
+            (tmp_path / "go").touch()
+            found = [await manager.result(order) for order in orders]
+            await none_outstanding(manager)
+        assert {each.outcome for each in found} == {Outcome.SUCCESS}
+        async with opened(None, address=address.read_text()) as executor:
+            client = await executor._clusters[address.read_text()].client()
+            with anyio.fail_after(TIMEOUT_SECONDS):
+                while (await client.scheduler.identity())["workers"]:  # noqa: ASYNC110
+                    await anyio.sleep(0.1)
+    finally:
+        with anyio.CancelScope(shield=True):
+            adaptive.terminate()
+            await adaptive.aclose()
 
 
 class TestDask(OutlivingConformance):

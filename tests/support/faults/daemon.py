@@ -1,6 +1,7 @@
 """Daemon for the fault tests: takes options as JSON, prints its URL once it is ready.
 
-Usage: daemon.py '{"home": …, "roles": […], "dags": …, "nats_url": …, …}'
+Usage: daemon.py '{"home": …, "roles": […], "dags": …, "nats_url": …, …}'. With the address of a
+Dask scheduler in `FAULT_DASK`, all tasks run there.
 """
 
 import os
@@ -53,11 +54,13 @@ def main(options: DaemonOptions) -> None:
     end_with_parent(options.parent, None)
     if options.open_files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (options.open_files, options.open_files))
+    dask = os.environ.get("FAULT_DASK")
     config = Config(
         home=Path(options.home),
         # Refusals are those of outages here, not of a busy machine.
         api=ApiSettings(host=options.host, port=0, max_lag_seconds=120.0),
-        worker=WorkerSettings(run_as=""),
+        worker=WorkerSettings(run_as="", executor="dask" if dask else "local"),
+        executors={"dask": {"address": dask, "slots": 24}} if dask else {},
         log=LogSettings(format="json"),
         # Ready means here that all DAGs are known, however slow the machine.
         loader=LoaderSettings(slow_seconds=30.0),

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow import DAG, task
 from pubsubflow.dask import Dask
+from pubsubflow.dask.cluster import Gathered
 from pubsubflow.dask.executor import exit_of
 from pubsubflow.dask.names import dataset_of, key_of, label_of
 from pubsubflow.dask.reasons import LOST_WORKER, why_waiting
@@ -99,3 +101,22 @@ def d():
 assert "distributed" not in sys.modules and "dask" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.anyio
+async def test_what_gathers_while_a_request_runs_goes_in_the_next_one():
+    done, go = [], anyio.Event()
+
+    async def do(items):
+        done.append(sorted(items))
+        await go.wait()
+
+    gathered = Gathered(do)
+    async with anyio.create_task_group() as group:
+        for name in "abcd":
+            group.start_soon(gathered.add, name, None)
+            if not done:
+                await anyio.wait_all_tasks_blocked()
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert done == [["a"], ["b", "c", "d"]]
