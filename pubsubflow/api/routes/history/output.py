@@ -106,7 +106,11 @@ class OutputRoutes:
                 ("find", self.find, FindQuery, OutputMatches),
             ):
                 yield routing.get(
-                    f"{one}/logs/{path}", handler, query=query, responses={200: answer}
+                    f"{one}/logs/{path}",
+                    handler,
+                    query=query,
+                    responses={200: answer},
+                    problems=(422,),
                 )
 
     async def lines(self, request: web.Request) -> web.Response:
