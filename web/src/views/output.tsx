@@ -52,6 +52,7 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
     let count = 0;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const flush = () => {
+      clearTimeout(timer);
       timer = undefined;
       const more = batch;
       batch = [];
@@ -64,6 +65,8 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
     const add = (line: LogLineView) => {
       batch.push(line);
       timer ??= setTimeout(flush, BATCH_MS);
+      // What fills the view is shown at once, however much follows.
+      if (!count && batch.length === CHUNK) flush();
     };
     const control = new AbortController();
     let source: EventSource | undefined;
