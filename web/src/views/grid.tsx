@@ -1,5 +1,6 @@
 /** Tasks × runs: the states of a DAG's last runs, drawn as far as they are in view. */
 import type { RunsGrid as Grid, GridRunView } from "#routes";
+import { Component } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { call } from "../core/api";
 import { useResource } from "../core/resource";
@@ -234,7 +235,7 @@ function Head(props: {
   );
 }
 
-function Row(props: {
+interface RowProps {
   grid: Grid;
   row: GridRow;
   index: number;
@@ -243,7 +244,21 @@ function Row(props: {
   folded: (group: string) => boolean;
   say: (text: string) => void;
   pick: (column: number) => void;
-}) {
+}
+
+/** A row; while it is scrolled those that stay are not drawn anew. What it calls is the same then. */
+class Row extends Component<RowProps> {
+  override shouldComponentUpdate(next: RowProps): boolean {
+    const { grid, row, index, active } = this.props;
+    return next.grid !== grid || next.row !== row || next.index !== index || next.active !== active;
+  }
+
+  override render() {
+    return drawn(this.props);
+  }
+}
+
+function drawn(props: RowProps) {
   const { grid, row, index, active } = props;
   const group = row.id.slice("group ".length);
   return (
