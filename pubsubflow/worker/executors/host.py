@@ -42,6 +42,7 @@ _GONE = "the process of the attempt ended: what its host belonged to is gone"
 _CRASHED = AttemptOutcome(Outcome.CRASHED, TaskError("Crashed", _GONE))
 _WARM = 2
 _END_SECONDS = 30.0
+_EXIT_SECONDS = 10.0
 _IDLE_SECONDS = 300.0
 _LINE_BYTES = 1 << 20
 
@@ -283,7 +284,8 @@ async def main(slots: int, source: int, target: int) -> None:
                     break
                 host.carry_out(order)
             reading.cancel_scope.cancel()
-        # What NATS does not take within that time is lost with the host.
+        # What NATS does not take within that time is lost with the host. Nothing may keep it alive.
+        asyncio.get_running_loop().call_later(_END_SECONDS + _EXIT_SECONDS, os._exit, 1)
         group.cancel_scope.deadline = anyio.current_time() + _END_SECONDS
         await host.end(lost=lost)
         group.cancel_scope.cancel()

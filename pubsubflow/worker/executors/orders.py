@@ -211,9 +211,18 @@ class OrderRunner:
             confinements=self._confinements,
             on_parked=lambda _: None,
             results=self._results,
-            on_returned=lambda each: self._running[each].give_back(),
-            on_finished=lambda each: self._running[each].release(),
+            on_returned=self._on_returned,
+            on_finished=self._on_finished,
         )
+
+    # Late ones belong to what was given up.
+    def _on_returned(self, assignment: Assignment) -> None:
+        if assignment in self._running:
+            self._running[assignment].give_back()
+
+    def _on_finished(self, assignment: Assignment) -> None:
+        if assignment in self._running:
+            self._running[assignment].release()
 
     async def _maintain(self) -> None:
         while True:
