@@ -173,11 +173,11 @@ class Backpressure:
         while True:
             came, self.events_came = self.events_came, anyio.Event()
             await self.measure()
-            if came.is_set() or self._sample.pending or self.refusal is not None:
-                await anyio.sleep(self._sample_seconds)
-            else:
+            if not (came.is_set() or self._sample.pending or self.refusal is not None):
                 with anyio.move_on_after(IDLE_SECONDS):
                     await self.events_came.wait()
+            # Not at once after a pause: the first event is on its way to its run just then.
+            await anyio.sleep(self._sample_seconds)
 
     async def measure(self) -> None:
         """Measure once, and decide."""

@@ -38,8 +38,8 @@ async def keeping(bus):
         stopping.set()
 
 
-async def until(check):
-    with anyio.fail_after(60):
+async def until(check, seconds=60):
+    with anyio.fail_after(seconds):
         while True:
             if await check():
                 return
@@ -144,7 +144,8 @@ async def test_streams_without_a_leader_are_not_available(cluster):
             await until(lambda: _state(keeper, available=False))
             assert bus.connected
             others[0].start()
-            await until(lambda: _state(keeper, available=True))
+            # A replica may be a minute and a half behind: see docs/soak.md, "not come to rest".
+            await until(lambda: _state(keeper, available=True), 180)
         assert await bus.publish_durable("psf.in.event.0", b"stored")
         assert (await info(bus, STREAM_IN)).config["num_replicas"] == 3
 
