@@ -69,7 +69,7 @@ async def run_restore(daemons: str, *, seed: int, folder: Path) -> RestoreReport
         await until_drained(environment.nats, DRAIN_SECONDS)
         state = await read_state(environment.dsn)
         executions = environment.executions.read()
-        check(state, load, of_known_runs(executions, state))
+        check(state, load, of_known_runs(executions, state), restored=True)
         await check_logs(environment)
         return RestoreReport(
             seed=seed,
