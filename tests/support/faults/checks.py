@@ -13,15 +13,14 @@ from support.faults.state import Run, State
 _EMPTY = ("run_live", "run_queue", "task_live", "timer", "dead_letter")
 
 
-def check(state: State, load: Load, executions: list[Execution], *, restored: bool = False):
+def check(state: State, load: Load, executions: list[Execution], *, output: bool = True):
     """Check a round that has come to rest against what was posted and executed.
 
     Args:
         state: What is stored.
         load: What was posted.
         executions: What was executed.
-        restored: Whether Postgres went back to a backup. Output that came after it is not there;
-            two managers store output side by side, so it may be the earlier of two pieces.
+        output: Whether each execution that ended has left all of its output.
     """
     left = {table: state.counts[table] for table in _EMPTY if state.counts[table]}
     assert not left, left
@@ -29,7 +28,7 @@ def check(state: State, load: Load, executions: list[Execution], *, restored: bo
     check_consumption(state)
     for run in state.runs.values():
         check_run(run, state)
-        if not restored:
+        if output:
             check_output(run)
     check_executions(state, executions)
 

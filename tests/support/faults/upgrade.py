@@ -147,7 +147,8 @@ class Cluster:
             await check_waits(self.dsn, waiting, WAITS)
             state = without_waits(state)
             executions = [each for each in executions if each.dag_id != WAITS_DAG]
-        check(state, load, executions)
+        # A worker of the former version numbers the output of a repeated execution like the first.
+        check(state, load, executions, output=False)
         errors = [fact for each in self.started for fact in each.warnings() if _is_error(fact)]
         assert errors == []
 
