@@ -164,7 +164,7 @@ class Backpressure:
         self._finished: tuple[float, int] | None = None
         self._rate = 0.0
         self._away = False
-        self._answered_at: float | None = None
+        self._unanswered_since: float | None = None
         self.refusal: IngestRefusal | None = None
         self.events_came = anyio.Event()
 
@@ -181,8 +181,8 @@ class Backpressure:
 
     async def measure(self) -> None:
         """Measure once, and decide."""
-        if self._answered_at is None:  # the age of an answer counts from the first measurement
-            self._answered_at = anyio.current_time()
+        if self._unanswered_since is None:
+            self._unanswered_since = anyio.current_time()
         free, total = None, 0
         if self._disk is not None:
             usage = await anyio.to_thread.run_sync(shutil.disk_usage, self._disk)
@@ -210,7 +210,7 @@ class Backpressure:
         return {
             "commands": self._sample.commands.oldest_seconds,
             "messages": self._sample.queued.oldest_seconds,
-            "jetstream": now - (now if self._answered_at is None else self._answered_at),
+            "jetstream": 0.0 if self._unanswered_since is None else now - self._unanswered_since,
         }
 
     def view(self) -> IntakeView:
@@ -246,7 +246,8 @@ class Backpressure:
         except BusUnavailable as error:
             log.info("api.lag_measurement_failed", reason=str(error))
             return QueueBacklog(away=True)
-        self._answered_at = anyio.current_time()
+        # Not by the age of the answer: an idle daemon does not ask for seconds.
+        self._unanswered_since = None
         self._measure_rate(stats)
         return QueueBacklog(
             pending=stats.pending, oldest_seconds=stats.oldest_seconds, rate=self._rate

@@ -144,7 +144,11 @@ async def test_what_a_trigger_has_started_ends_with_it(harness, source, run_trig
     await source.reported("a", "closed")
     await harness.until(lambda: not any(map(alive, pids[0])))
     assert all(map(alive, pids[1]))
-    (killed,) = [each for each in facts if each["event"] == "trigger.children_killed"]
+
+    def said():
+        return [each for each in facts if each["event"] == "trigger.children_killed"]
+
+    (killed,) = await harness.until(said)
     assert (killed["trigger_id"], killed["processes"]) == (numbers[0], 2)
 
 
