@@ -18,13 +18,14 @@ from pubsubflow.runner.process_state import adopt_orphans, kill_orphans
 from pubsubflow.runner.task_account import TaskAccount
 
 _GRACE_SECONDS = 1.0
+_ENDING = (signal.SIGTERM, signal.SIGALRM)
 
 
 def main() -> None:
     """Call the target with the first line of stdin, and write each value that it yields."""
     target, seconds, *account = sys.argv[1:]
     adopt_orphans()
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    for number in _ENDING:
         signal.signal(number, _end)
     # The parent ends this process in time; the alarm does where the parent has died.
     signal.setitimer(signal.ITIMER_REAL, float(seconds) + _GRACE_SECONDS)
@@ -33,7 +34,11 @@ def main() -> None:
     if not child:
         _call(target, account, parent)
     try:
-        _, status = os.waitpid(child, 0)
+        try:
+            _, status = os.waitpid(child, 0)
+        finally:
+            # A signal that comes now must not end the clearing up.
+            _ignore_signals()
     finally:
         kill_orphans(())
     code = os.waitstatus_to_exitcode(status)
@@ -45,12 +50,18 @@ def main() -> None:
 
 
 def _end(*_: Any) -> NoReturn:
+    _ignore_signals()
     sys.exit(1)
+
+
+def _ignore_signals() -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _call(target: str, account: list[str], parent: int) -> NoReturn:
     """Call the target in this process, and end it."""
-    for number in (signal.SIGTERM, signal.SIGALRM):
+    for number in _ENDING:
         signal.signal(number, signal.SIG_DFL)
     if account:
         msgspec.json.decode(account[0], type=TaskAccount).enter()

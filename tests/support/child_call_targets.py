@@ -7,6 +7,11 @@ from collections.abc import Iterator
 import msgspec
 
 
+def leave_many(argument: bytes) -> Iterator[list[int]]:
+    """Leave many children behind: clearing up after them takes a moment."""
+    yield [subprocess.Popen(["sleep", "1000"]).pid for _ in range(msgspec.json.decode(argument))]
+
+
 def leave_children(argument: bytes) -> Iterator[list[int]]:
     """Leave children behind, one of them in a session of its own; hang if that is asked for."""
     own = subprocess.Popen(["sleep", "1000"], start_new_session=True)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import anyio
 import msgspec
 import psutil
 import pytest
@@ -21,6 +22,19 @@ async def test_what_user_code_starts_ends_with_the_call(hangs, monkeypatch):
             pids = msgspec.json.decode(line)
             # A call that ends at once may have been cleared up by now.
             assert not hangs or all(psutil.pid_exists(pid) for pid in pids)
+            break
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == []
+
+
+async def test_an_end_in_the_middle_of_clearing_up_leaves_nothing(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(support.__file__).parents[1]))
+    async with call_in_child("support.child_call_targets:leave_many", 60, 60) as lines:
+        async for line in lines:
+            pids = msgspec.json.decode(line)
+            # The call ends by itself; it is ended while it clears up.
+            with anyio.fail_after(60):
+                while all(map(psutil.pid_exists, pids)):  # noqa: ASYNC110 - others end them
+                    await anyio.sleep(0)
             break
     assert [pid for pid in pids if psutil.pid_exists(pid)] == []
 
