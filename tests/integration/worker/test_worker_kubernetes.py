@@ -290,9 +290,10 @@ async def test_a_task_may_name_one_of_the_namespaces_of_the_settings(api, execut
     assert await executor.find() == []
     third = offered(api, namespaces=["gpu"]).executor
     await third.open()
-    await api.until(lambda: begun(api, one))
-    await third.stop(one.label, 5)
-    assert (await third.watch(one.label, print)).exit_code == -signal.SIGTERM
+    async with watched(api, third, one) as (_, ends):
+        await api.until(lambda: begun(api, one) and api.watches)
+        await third.stop(one.label, 5)
+    assert ends[1].exit_code == -signal.SIGTERM
     await third.remove(one.label)
     assert api.items == {"pods": {}, "secrets": {}}
     for each in (*both, third):
