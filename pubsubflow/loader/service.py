@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 _FILES_A_SAVE = 200
 _RETRY_SECONDS = 1.0
+_GATHER_SECONDS = 0.1
 
 T = TypeVar("T")
 
@@ -133,6 +134,7 @@ class Loader:
         self._surroundings = ImportSurroundings("", {})
         self._folder_changed = anyio.Event()
         self._results_changed = anyio.Event()
+        self._all_loaded = anyio.Event()
 
     def reload(self) -> None:
         """Import every file again, whether it has changed or not."""
@@ -275,6 +277,8 @@ class Loader:
             del self._loading[file]
             self._report()
             self._results_changed.set()
+            if not self._loading:
+                self._all_loaded.set()
 
     def _report(self) -> None:
         if self._on_progress is not None:
@@ -292,6 +296,11 @@ class Loader:
         while True:
             with anyio.move_on_after(retire_seconds):
                 await self._results_changed.wait()
+            if self._loading:
+                # Others follow at once, most often: a transaction stores many.
+                self._all_loaded = anyio.Event()
+                with anyio.move_on_after(_GATHER_SECONDS):
+                    await self._all_loaded.wait()
             self._results_changed = anyio.Event()
             await self._store_changes()
             retire = partial(self._store.retire, self._settings.missing_seconds)

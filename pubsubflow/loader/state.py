@@ -77,6 +77,7 @@ class LoaderState:
         self._stored: dict[str, LoadedFile | None] = {}
         self._ownership = Ownership()
         self._unsettled: set[str] = set()
+        self._gone: set[str] = set()
 
     def restore(
         self, files: Iterable[str], records: Mapping[str, ImportRecord] | None = None
@@ -111,6 +112,8 @@ class LoaderState:
         self.snapshot = snapshot
         for file in [file for file in self._imports if file not in snapshot.files]:
             self._drop(file)
+        # Here, as changes are read after every few of thousands of imports.
+        self._gone = self._stored.keys() - snapshot.files.keys() - snapshot.errors.keys()
         self.bundles.update((each.hash, each) for each in snapshot.bundles.values())
 
     def add(self, imported: ImportResult, snapshot: Snapshot, now: float) -> None:
@@ -214,8 +217,7 @@ class LoaderState:
             stored = self._stored.get(path)
             if stored is None or not _same(stored, failed):
                 save.append(failed)
-        known = self.snapshot.files.keys() | self.snapshot.errors.keys()
-        return FileChanges(save, advance, sorted(self._stored.keys() - known))
+        return FileChanges(save, advance, sorted(self._gone))
 
     def records(
         self, files: Iterable[LoadedFile], surroundings: ImportSurroundings
@@ -233,7 +235,10 @@ class LoaderState:
 
     def saved(self, files: Iterable[LoadedFile]) -> None:
         """Mark files as stored."""
-        self._stored.update({loaded.file: loaded for loaded in files})
+        for loaded in files:
+            self._stored[loaded.file] = loaded
+            if not self._is_known(loaded.file):
+                self._gone.add(loaded.file)  # while it was stored
 
     def advanced(self, bundle: str, files: Iterable[str]) -> None:
         """Mark the DAGs of files as moved to a bundle."""
@@ -246,6 +251,10 @@ class LoaderState:
         """Mark files as removed."""
         for file in files:
             self._stored.pop(file, None)
+            self._gone.discard(file)
+
+    def _is_known(self, file: str) -> bool:
+        return file in self.snapshot.files or file in self.snapshot.errors
 
 
 def _renew_at(loaded: LoadedFile) -> float | None:
