@@ -291,7 +291,8 @@ def test_what_is_certain_at_a_glance_is_what_the_rule_says(rule, nodes, chance):
 
 @pytest.mark.parametrize("order", ["forward", "backward", "random"])
 def test_a_join_of_many_reads_few_of_them_at_each_end(order, monkeypatch):
-    plan = Plan(dag("d", *(task(f"t{n}") for n in range(400)), task("join", *(f"t{n}" for n in range(400)))))
+    names = [f"t{number}" for number in range(400)]
+    plan = Plan(dag("d", *map(task, names), task("join", *names)))
     progress, _ = start_run(plan)
     ends = list(range(400))
     if order != "forward":
