@@ -17,6 +17,7 @@ from pubsubflow.authoring.template_checks import check_templates, template_warni
 from pubsubflow.authoring.webhooks import Webhook
 from pubsubflow.errors import DefinitionError
 from pubsubflow.loader.clean_slate import CleanSlate
+from pubsubflow.loader.evidence import EvidenceRecorder
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.loader.reads import ReadRecorder
@@ -37,15 +38,21 @@ def import_files(sock: socket.socket, argument: bytes) -> None:
     request = msgspec.msgpack.decode(argument, type=ImportRequest)
     folder = BundleFolder.enter(request.folder, request.root, request.kind)
     recorder = ReadRecorder.start(folder)
+    # What other kinds of files depend on is another interpreter's to know.
+    evidence = None if request.kind else EvidenceRecorder.start(folder)
     slate = CleanSlate(folder)
     clean = True
     while clean:
         result = _import(request, folder, recorder)
+        found = None if evidence is None else evidence.evidence()
         clean = result.loaded.error is None and slate.wipe()
-        send_frame(sock, msgspec.msgpack.encode(msgspec.structs.replace(result, clean=clean)))
+        result = msgspec.structs.replace(result, clean=clean, evidence=found)
+        send_frame(sock, msgspec.msgpack.encode(result))
         if clean:
             request = msgspec.msgpack.decode(receive_frame(sock), type=ImportRequest)
             recorder.forget()
+            if evidence is not None:
+                evidence.forget()
 
 
 def _import(request: ImportRequest, folder: BundleFolder, recorder: ReadRecorder) -> ImportResult:

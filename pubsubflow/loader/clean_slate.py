@@ -104,7 +104,7 @@ def _facts() -> tuple[Any, ...]:
     root = logging.getLogger()
     return (
         _working_folder(),
-        dict(os.environ),
+        dict(vars(os.environ)["_data"]),  # without its reads being recorded as the file's
         tuple(sys.path),
         tuple(sys.argv),
         tuple(map(id, (*sys.meta_path, *sys.path_hooks))),

@@ -4,6 +4,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pubsubflow.loader.evidence import Evidence
 from pubsubflow.model.spec import LoadedFile
 
 
@@ -44,6 +45,7 @@ class ImportResult(Struct, frozen=True):
         variables: The variables that it has used.
         wanted: Names of those that it has used and that the request did not have.
         clean: Whether the process may import another file: nothing of this one is left in it.
+        evidence: What beside the bundle decided what it made; None where that is not known.
     """
 
     loaded: LoadedFile
@@ -54,3 +56,4 @@ class ImportResult(Struct, frozen=True):
     variables: dict[str, tuple[Any, ...]] = {}
     wanted: tuple[str, ...] = ()
     clean: bool = False
+    evidence: Evidence | None = None

@@ -19,11 +19,13 @@ from pubsubflow.errors import Unavailable
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.once import Progress, environment_variables
+from pubsubflow.loader.records import ImportSurroundings
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
 from pubsubflow.loader.state import LoaderState
 from pubsubflow.loader.watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile, Manifest
+from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.caches.bundle_cache import BundleCache
@@ -33,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 _FILES_A_SAVE = 200
 _RETRY_SECONDS = 1.0
+_GATHER_SECONDS = 0.1
 
 T = TypeVar("T")
 
@@ -47,13 +50,21 @@ class DagStore(Protocol):
     async def imported_files(self) -> Mapping[str, str]:
         """Return file → hash of what was read, of the files stored."""
 
+    async def stored_imports(self) -> Mapping[str, StoredImport]:
+        """Return those files whose imports are stored as their records say."""
+
     async def save_bundle(
         self, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
     ) -> None:
         """Store a bundle; `read` returns the content of a file that is not stored yet."""
 
-    async def save(self, files: Sequence[LoadedFile]) -> None:
-        """Store the results of importing files, errors included; their bundles are stored."""
+    async def save(self, files: Sequence[LoadedFile], records: Mapping[str, bytes]) -> None:
+        """Store the results of importing files, errors included; their bundles are stored.
+
+        Args:
+            files: The results.
+            records: File → record, of those that have one.
+        """
 
     async def advance(self, bundle: str, files: Sequence[str]) -> None:
         """Put a stored bundle in force for the DAGs of files, whose versions stay."""
@@ -119,8 +130,11 @@ class Loader:
         self._state = LoaderState(self._settings.retry_seconds)
         self._stored_bundles: set[str] = set()
         self._loading: dict[str, _Loading] = {}
+        self._environment = fork_server.environment
+        self._surroundings = ImportSurroundings("", {})
         self._folder_changed = anyio.Event()
         self._results_changed = anyio.Event()
+        self._all_loaded = anyio.Event()
 
     def reload(self) -> None:
         """Import every file again, whether it has changed or not."""
@@ -136,7 +150,8 @@ class Loader:
         """Keep the stored DAGs equal to the folder until `stopping` is set.
 
         Reports started when every file was imported once and the results are stored; files whose
-        import takes long are not waited for.
+        import takes long are not waited for. What would be the same as what is stored is not
+        imported; where that is uncertain, it is after the start.
         """
         watch = FolderWatch(self._folder, self._settings, self._notice)
         async with AsyncExitStack() as stack:
@@ -154,12 +169,24 @@ class Loader:
             group.start_soon(watch.run)
             # The watch begins before the first scan, so that no change in between is missed.
             await anyio.lowlevel.checkpoint()
-            self._state.restore(await _retry_until_available(self._store.imported_files))
+            await self._restore()
             group.start_soon(self._keep_scanning, group)
             group.start_soon(self._keep_storing, task_status)
             group.start_soon(self._follow_slow_imports)
             await stopping.wait()
             group.cancel_scope.cancel()
+
+    async def _restore(self) -> None:
+        """Take what is stored of the files, and the imports that need not be repeated."""
+        files = await _retry_until_available(self._store.imported_files)
+        stored = await _retry_until_available(self._store.stored_imports)
+        # Before the first import, so that what is installed meanwhile counts as a change.
+        read = partial(
+            ImportSurroundings.read, self._folder.root, self._folder.kinds, self._settings
+        )
+        self._surroundings = await to_thread.run_sync(read, self._environment())
+        records = await to_thread.run_sync(self._surroundings.restore, stored)
+        self._state.restore(files, {file: records[file] for file in files if file in records})
 
     def _variables_changed(self, names: Collection[str]) -> None:
         """Import the files that use variables which have changed again."""
@@ -250,6 +277,8 @@ class Loader:
             del self._loading[file]
             self._report()
             self._results_changed.set()
+            if not self._loading:
+                self._all_loaded.set()
 
     def _report(self) -> None:
         if self._on_progress is not None:
@@ -267,6 +296,11 @@ class Loader:
         while True:
             with anyio.move_on_after(retire_seconds):
                 await self._results_changed.wait()
+            if self._loading:
+                # Others follow at once, most often: a transaction stores many.
+                self._all_loaded = anyio.Event()
+                with anyio.move_on_after(_GATHER_SECONDS):
+                    await self._all_loaded.wait()
             self._results_changed = anyio.Event()
             await self._store_changes()
             retire = partial(self._store.retire, self._settings.missing_seconds)
@@ -275,6 +309,14 @@ class Loader:
             if not (started or awaited or self._results_changed.is_set()):
                 started = True
                 task_status.started()
+                self._verify()
+
+    def _verify(self) -> None:
+        """Repeat imports that may have another outcome for a reason that cannot be seen."""
+        uncertain = self._state.verify_uncertain()
+        if uncertain:
+            log.info("loader.verification_started", files=uncertain)
+            self._folder_changed.set()
 
     async def _store_changes(self) -> None:
         save, advance, remove = self._state.changes()
@@ -282,7 +324,8 @@ class Loader:
             batch = save[first : first + _FILES_A_SAVE]
             for bundle in {loaded.bundle for loaded in batch if loaded.calls_code}:
                 await self._store_bundle(bundle)
-            await _retry_until_available(partial(self._store.save, batch))
+            records = self._state.records(batch, self._surroundings)
+            await _retry_until_available(partial(self._store.save, batch, records))
             self._state.saved(batch)
             _log_results(batch)
         for bundle, files in advance.items():

@@ -9,6 +9,7 @@ import msgspec
 
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.ownership import Ownership
+from pubsubflow.loader.records import ImportRecord, ImportSurroundings
 from pubsubflow.loader.snapshot import Bundle, Snapshot
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import TableSpec
@@ -40,6 +41,8 @@ class _Import(NamedTuple):
         failures: How often it has failed for a reason that may lie outside, one after the other.
         retry_at: When it is tried again for that reason.
         renew_at: When the ticks of its own timetables are computed again, seconds since 1970.
+        restored: Whether it was made by an earlier loader.
+        verify: Whether it is to be repeated without there being a reason.
     """
 
     result: ImportResult
@@ -47,6 +50,8 @@ class _Import(NamedTuple):
     failures: int = 0
     retry_at: float | None = None
     renew_at: float | None = None
+    restored: bool = False
+    verify: bool = False
 
 
 class LoaderState:
@@ -72,10 +77,33 @@ class LoaderState:
         self._stored: dict[str, LoadedFile | None] = {}
         self._ownership = Ownership()
         self._unsettled: set[str] = set()
+        self._gone: set[str] = set()
 
-    def restore(self, files: Iterable[str]) -> None:
-        """Set the files that are stored already, by an earlier loader."""
+    def restore(
+        self, files: Iterable[str], records: Mapping[str, ImportRecord] | None = None
+    ) -> None:
+        """Set the files that are stored already, by an earlier loader.
+
+        Args:
+            files: All of them.
+            records: Those imports of them that would be the same again if no file has changed.
+        """
         self._stored = dict.fromkeys(files)
+        for file, record in (records or {}).items():
+            loaded = self._stored[file] = record.result.loaded
+            entry = _Import(record.result, record.found, renew_at=_renew_at(loaded))
+            self._set(file, entry._replace(restored=True))
+
+    def verify_uncertain(self) -> int:
+        """Have the restored imports repeated whose outcome may differ; return their number."""
+        uncertain = [
+            (file, each)
+            for file, each in self._imports.items()
+            if each.restored and each.result.evidence and each.result.evidence.uncertain
+        ]
+        for file, each in uncertain:
+            self._imports[file] = each._replace(verify=True)
+        return len(uncertain)
 
     def update(self, snapshot: Snapshot) -> None:
         """Take a new snapshot of the folder."""
@@ -84,6 +112,8 @@ class LoaderState:
         self.snapshot = snapshot
         for file in [file for file in self._imports if file not in snapshot.files]:
             self._drop(file)
+        # Here, as changes are read after every few of thousands of imports.
+        self._gone = self._stored.keys() - snapshot.files.keys() - snapshot.errors.keys()
         self.bundles.update((each.hash, each) for each in snapshot.bundles.values())
 
     def add(self, imported: ImportResult, snapshot: Snapshot, now: float) -> None:
@@ -120,7 +150,7 @@ class LoaderState:
     def is_stale(self, file: str, now: float) -> bool:
         """Return whether a DAG file must be imported (again)."""
         entry = self._imports.get(file)
-        if entry is None:
+        if entry is None or entry.verify:
             return True
         bundle = self.snapshot.bundle_of(file)
         loaded = entry.result.loaded
@@ -187,12 +217,28 @@ class LoaderState:
             stored = self._stored.get(path)
             if stored is None or not _same(stored, failed):
                 save.append(failed)
-        known = self.snapshot.files.keys() | self.snapshot.errors.keys()
-        return FileChanges(save, advance, sorted(self._stored.keys() - known))
+        return FileChanges(save, advance, sorted(self._gone))
+
+    def records(
+        self, files: Iterable[LoadedFile], surroundings: ImportSurroundings
+    ) -> dict[str, bytes]:
+        """Return file → record of those whose imports are stored just as they were."""
+        found = {}
+        for loaded in files:
+            entry = self._imports.get(loaded.file)
+            if entry is None or entry.result.loaded is not loaded:
+                continue  # what is stored of it depends on other files, too
+            record = surroundings.record(entry.result, entry.found)
+            if record is not None:
+                found[loaded.file] = record
+        return found
 
     def saved(self, files: Iterable[LoadedFile]) -> None:
         """Mark files as stored."""
-        self._stored.update({loaded.file: loaded for loaded in files})
+        for loaded in files:
+            self._stored[loaded.file] = loaded
+            if not self._is_known(loaded.file):
+                self._gone.add(loaded.file)  # while it was stored
 
     def advanced(self, bundle: str, files: Iterable[str]) -> None:
         """Mark the DAGs of files as moved to a bundle."""
@@ -205,6 +251,10 @@ class LoaderState:
         """Mark files as removed."""
         for file in files:
             self._stored.pop(file, None)
+            self._gone.discard(file)
+
+    def _is_known(self, file: str) -> bool:
+        return file in self.snapshot.files or file in self.snapshot.errors
 
 
 def _renew_at(loaded: LoadedFile) -> float | None:

@@ -202,6 +202,11 @@ class ForkServer:
             finally:
                 group.cancel_scope.cancel()
 
+    def environment(self) -> dict[str, str]:
+        """Return the environment that children begin with."""
+        found = _environment()
+        return found if self.account is None else self.account.environment(found)
+
     async def fork(
         self,
         target: str,

@@ -14,7 +14,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
@@ -92,6 +92,13 @@ class TaskAccount(msgspec.Struct, frozen=True, array_like=True):
             return f"user {self.uid} cannot read {found.stderr.strip() or sys.executable}"
         return None
 
+    def environment(self, before: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment of a process that enters this account."""
+        kept = {
+            name: text for name, text in before.items() if not name.startswith(("XDG_", "SUDO_"))
+        }
+        return kept | {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+
     def enter(self) -> None:
         """Make this process one of this account, for good; it must be root's.
 
@@ -108,9 +115,10 @@ class TaskAccount(msgspec.Struct, frozen=True, array_like=True):
             _prctl(_PR_SET_NO_NEW_PRIVS, 1)
         # Not even to other processes of this account: they may be of other DAGs.
         set_inspectable(allowed=False)
-        for name in [name for name in os.environ if name.startswith(("XDG_", "SUDO_"))]:
+        changed = self.environment(os.environ)
+        for name in os.environ.keys() - changed.keys():
             del os.environ[name]
-        os.environ |= {"HOME": self.home, "USER": self.name, "LOGNAME": self.name}
+        os.environ |= changed
         if not os.access(".", os.X_OK):
             os.chdir(self.home)
         TaskAccount.entered = self.name

@@ -15,6 +15,7 @@ from pubsubflow.model.changes import (
     encode_records,
 )
 from pubsubflow.model.source.bundles import BundleFile, Manifest
+from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec, LoadedFile
 from pubsubflow.store.bundles import write_bundle
@@ -69,9 +70,26 @@ class Catalog:
             rows = await connection.fetch(SQL["list_imported_files"])
         return {row["file"]: row["source"] for row in rows}
 
-    async def save(self, files: Sequence[LoadedFile]) -> None:
-        """Write files, and put the versions of their DAGs in force."""
-        await self._database.in_transaction(partial(_save, files=files, now=self._now()))
+    async def stored_imports(self) -> dict[str, StoredImport]:
+        """Return file → import, of those files that were last written with a record."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["list_stored_imports"])
+        return {
+            row["file"]: StoredImport(row["record"], tuple(row["dag_ids"]), tuple(row["bundles"]))
+            for row in rows
+        }
+
+    async def save(
+        self, files: Sequence[LoadedFile], records: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Write files, and put the versions of their DAGs in force.
+
+        Args:
+            files: What their imports have made.
+            records: File → record of its import, of those that have one.
+        """
+        save = partial(_save, files=files, records=records or {}, now=self._now())
+        await self._database.in_transaction(save)
         if any(_sets_timers(spec) for file in files for spec in file.dags):
             self._timers_changed()
         self._dags_changed()
@@ -111,10 +129,18 @@ class Catalog:
         return min((each for each in pauses if each is not None), default=None)
 
 
-async def _save(connection: Connection, *, files: Sequence[LoadedFile], now: datetime) -> None:
+async def _save(
+    connection: Connection,
+    *,
+    files: Sequence[LoadedFile],
+    records: Mapping[str, bytes],
+    now: datetime,
+) -> None:
     # Locks: the catalog, then dataset rows by URI, then dag_state rows by DAG, as managers do.
     await connection.execute(SQL["lock_catalog"])
     changes = await _save_files(connection, files, now)
+    if records:
+        await connection.execute(SQL["save_import_records"], list(records), list(records.values()))
     imported = [file for file in files if file.error is None]
     specs = [spec for file in imported for spec in file.dags]
     await _save_datasets(connection, imported, specs)

@@ -78,14 +78,24 @@ class TriggerLeases:
         async with self._database.connection() as connection:
             await connection.execute(SQL["register_triggerer"], self._name, host, pid, capacity)
 
-    async def heartbeat(self, running: int) -> int:
-        """Record a heartbeat; return the number of triggerers, this one included.
+    async def heartbeat(self, running: int) -> tuple[int, LeaseChecksum]:
+        """Record a heartbeat; return the number of triggerers, and the checksum of its leases.
 
-        It is 0 if this one was declared dead, and so has lost its triggers.
+        The number includes this one. It is 0 if this one was declared dead, and so has lost its
+        triggers.
         """
         async with self._database.connection() as connection:
-            found = await connection.fetchval(SQL["heartbeat_triggerer"], self._name, running)
-        return found or 0
+            row = await connection.fetchrow(SQL["heartbeat_triggerer"], self._name, running)
+        if row is None:
+            return 0, LeaseChecksum(0, 0, 0)
+        living, *sums = row
+        return living, LeaseChecksum(*sums)
+
+    async def has_claimable(self) -> bool:
+        """Return whether there are triggers to claim, or cancelled ones to clean up after."""
+        async with self._database.connection() as connection:
+            found: bool = await connection.fetchval(SQL["find_claimable_triggers"], self._name)
+        return found
 
     async def claim(self, limit: int) -> list[LeasedTrigger]:
         """Claim unowned triggers."""
@@ -100,12 +110,6 @@ class TriggerLeases:
                 SQL["claim_cancelled_triggers"], self._name, limit, list(known)
             )
         return _leased(rows)
-
-    async def checksum(self) -> LeaseChecksum:
-        """Return the checksum of its leases."""
-        async with self._database.connection() as connection:
-            row = await connection.fetchrow(SQL["sum_trigger_leases"], self._name)
-        return LeaseChecksum(**dict(row or {}))
 
     async def list_leases(self) -> dict[int, int]:
         """Return its leases: number → epoch."""

@@ -108,21 +108,26 @@ class Leasing:
     async def keep_claiming(self) -> None:
         """Claim triggers whenever there are some, until cancelled."""
         pause = _FIRST_RETRY_SECONDS
+        woken = True
         while True:
             # Before the queries: what wakes us while they run leads to another round.
             self._wake = anyio.Event()
             try:
                 await self._write()
-                await self._claim_cancelled()
-                await self._claim()
+                # A claim locks rows even if there is nothing: a sweep looks first.
+                if woken or await self._leases.has_claimable():
+                    await self._claim_cancelled()
+                    await self._claim()
             except Unavailable as error:
                 self._on_unavailable(error)
                 await anyio.sleep(pause)
                 pause = min(pause * 2, _MAX_RETRY_SECONDS)
+                woken = True
                 continue
             pause = _FIRST_RETRY_SECONDS
             with anyio.move_on_after(self._settings.sweep_seconds):
                 await self._wake.wait()
+            woken = self._wake.is_set()
 
     async def heartbeat(self) -> None:
         """Renew the leases, drop lost ones, and release those of triggerers that are silent."""
@@ -164,14 +169,14 @@ class Leasing:
             # only seem silent.
             self._interrupted_at = now
         held = self._epochs()
-        living = await self._leases.heartbeat(len(held))
+        living, stored = await self._leases.heartbeat(len(held))
         self._others = living > 1
         if not living:
             log.warning("triggerer.leases_lost", triggers=len(held))
             self._on_lost(tuple(held))
             await self.register()
             self._wake.set()
-        elif await self._leases.checksum() != LeaseChecksum.of(held):
+        elif stored != LeaseChecksum.of(held):
             await self._reconcile(held)
         self._renewed_at = self._clock()
 

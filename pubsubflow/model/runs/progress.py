@@ -15,7 +15,7 @@ from pubsubflow.model.runs.node_progress import UNDECIDED, NodeProgress
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.rules.forks import not_followed
 from pubsubflow.model.runs.rules.node_rules import decide_node
-from pubsubflow.model.runs.rules.trigger_rules import evaluate_rule
+from pubsubflow.model.runs.rules.trigger_rules import evaluate_rule, waits_for_more
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import TaskSpec, TriggerRule
 from pubsubflow.model.stored.values import StoredCodec, StoredValue
@@ -275,6 +275,8 @@ class _Advance:
         if entry.left_out_by or self._plan.scopes:
             left_out = bool(entry.left_out_by)
             result = decide_node(self._plan, task, self._progress.nodes, left_out=left_out)
+        elif waits_for_more(task.trigger_rule, self._progress.nodes, task.upstream):
+            return False
         else:
             upstream = [self._progress.nodes[number] for number in task.upstream]
             result = evaluate_rule(task.trigger_rule, upstream)

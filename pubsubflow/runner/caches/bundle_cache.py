@@ -87,8 +87,12 @@ class BundleCache:
         file = BundleFile(hashlib.sha256(data).hexdigest(), len(data), executable)
         if not _is_intact(self._file(file), file):
             path = self._new()
-            path.write_bytes(data)
-            self._place(path, file)
+            try:
+                path.write_bytes(data)
+                self._place(path, file)
+            except OSError:
+                path.unlink(missing_ok=True)
+                raise
         return file
 
     def ingest(self, source: Path, max_bytes: int, root: Path | None = None) -> BundleFile | None:
@@ -103,20 +107,32 @@ class BundleCache:
         Raises:
             OSError: It cannot be read, or the disk is full.
         """
+        # A pipe that took the file's place since it was looked at would block the open.
+        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as reader:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode):
+                raise OSError(errno.EINVAL, "it is not a regular file")
+            if root is not None and self._account is not None:
+                _check_link(descriptor, root, self._account)
+            executable = bool(facts.st_mode & stat.S_IXUSR)
+            if facts.st_size < _READ_BYTES:
+                data = reader.read(_READ_BYTES)
+                if len(data) < _READ_BYTES:  # it has not grown meanwhile
+                    return None if len(data) > max_bytes else self.add(data, executable=executable)
+                reader.seek(0)
+            return self._ingest_large(reader, max_bytes, executable=executable)
+
+    def _ingest_large(
+        self, reader: BinaryIO, max_bytes: int, *, executable: bool
+    ) -> BundleFile | None:
         path = self._new()
         try:
-            # A pipe that took the file's place since it was looked at would block the open.
-            descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as reader, path.open("wb") as writer:
-                facts = os.fstat(descriptor)
-                if not stat.S_ISREG(facts.st_mode):
-                    raise OSError(errno.EINVAL, "it is not a regular file")
-                if root is not None and self._account is not None:
-                    _check_link(descriptor, root, self._account)
+            with path.open("wb") as writer:
                 digest, size = _copy(reader, writer, max_bytes)
             if size > max_bytes:
                 return None
-            file = BundleFile(digest, size, bool(facts.st_mode & stat.S_IXUSR))
+            file = BundleFile(digest, size, executable)
             self._place(path, file)
         finally:
             path.unlink(missing_ok=True)

@@ -9,6 +9,29 @@ SELECT pg_advisory_xact_lock(7233002);
 -- Return the files that are stored.
 SELECT file, source FROM dag_file;
 
+-- name: list_stored_imports
+-- Return the records of imports that count for what is stored, with the DAGs that are stored of each
+-- file, and the bundles that these are in.
+SELECT dag_import.file, dag_import.record,
+       coalesce(found.dag_ids, '{}') AS dag_ids, coalesce(found.bundles, '{}') AS bundles
+FROM dag_import
+JOIN dag_file ON dag_file.file = dag_import.file AND dag_file.read_at = dag_import.read_at
+LEFT JOIN (
+    SELECT dag.file, array_agg(dag.dag_id) AS dag_ids,
+           array_agg(DISTINCT split_part(s.source, '-', 1)) AS bundles
+    FROM dag JOIN dag_state AS s ON s.dag = dag.id
+    WHERE dag.present AND s.missing_since IS NULL
+    GROUP BY dag.file
+) AS found ON found.file = dag_import.file
+WHERE dag_file.error IS NULL;
+
+-- name: save_import_records
+-- Insert or update the records of imports of files that this transaction has written.
+INSERT INTO dag_import (file, read_at, record)
+SELECT file, dag_file.read_at, n.record
+FROM unnest($1::text[], $2::bytea[]) AS n (file, record) JOIN dag_file USING (file)
+ON CONFLICT (file) DO UPDATE SET read_at = excluded.read_at, record = excluded.record;
+
 -- name: find_missing_source_files
 -- Return those of the hashes $1 that no file is stored under.
 SELECT n.hash FROM unnest($1::text[]) AS n (hash)

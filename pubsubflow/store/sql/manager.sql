@@ -356,6 +356,7 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::bytea[], $5::text[])
 -- name: save_heartbeats
 -- Insert or update workers by their heartbeats.
 -- The queues of a worker come as one text, separated by commas: arrays of arrays are flattened.
+-- It is not waited for on the disk: what is lost comes again.
 INSERT INTO worker (worker, host, pid, slots, busy, queues, free_sync, free_async, version,
                     protocol, memory, cpu, free_memory, free_cpu)
 SELECT worker, host, pid, slots, busy, string_to_array(queues, ','), free_sync, free_async, version,
@@ -364,7 +365,8 @@ FROM unnest($1::text[], $2::text[], $3::int[], $4::int[], $5::int[], $6::text[],
             $8::int[], $9::text[], $10::int[], $11::bigint[], $12::float8[], $13::bigint[],
             $14::float8[])
     AS n (worker, host, pid, slots, busy, queues, free_sync, free_async, version, protocol, memory,
-          cpu, free_memory, free_cpu)
+          cpu, free_memory, free_cpu),
+    (SELECT set_config('synchronous_commit', 'off', true)) AS liveness
 ON CONFLICT (worker) DO UPDATE
 SET seen_at = now(), busy = excluded.busy, slots = excluded.slots, queues = excluded.queues,
     free_sync = excluded.free_sync, free_async = excluded.free_async,

@@ -7,10 +7,26 @@ INSERT INTO triggerer (name, host, pid, capacity) VALUES ($1, $2, $3, $4)
 ON CONFLICT (name) DO UPDATE SET seen_at = now();
 
 -- name: heartbeat_triggerer
--- Record a triggerer's heartbeat and load, and return the number of triggerers; no row if it was
--- declared dead.
-UPDATE triggerer SET seen_at = now(), running = $2 WHERE name = $1
-RETURNING (SELECT count(*) FROM triggerer);
+-- Record a triggerer's heartbeat and load, and return the number of triggerers, with a checksum of its
+-- leases: their number, and the sums of ids and epochs; no row if it was declared dead.
+-- It is not waited for on the disk: what is lost comes again.
+UPDATE triggerer SET seen_at = now(), running = $2
+FROM (SELECT set_config('synchronous_commit', 'off', true)) AS liveness,
+     (SELECT count(*) AS living FROM triggerer) AS peers,
+     (SELECT count(*) AS number, coalesce(sum(id), 0)::bigint AS ids,
+             coalesce(sum(epoch), 0)::bigint AS epochs
+      FROM trigger WHERE owner = $1) AS leases
+WHERE triggerer.name = $1
+RETURNING living, number, ids, epochs;
+
+-- name: find_claimable_triggers
+-- Return whether there are triggers for triggerer $1 to claim, or cancelled ones to clean up after.
+SELECT EXISTS (
+    SELECT FROM trigger
+    WHERE owner IS NULL AND kind IN ('trigger', 'watch') AND NOT cancelled
+) OR EXISTS (
+    SELECT FROM trigger WHERE cancelled AND kind = 'trigger' AND (owner IS NULL OR owner = $1)
+);
 
 -- name: claim_triggers
 -- Lease up to $2 unowned triggers to triggerer $1.
@@ -43,12 +59,6 @@ FROM me, free WHERE t.id = free.id
 RETURNING t.id, t.epoch, t.kind, t.name, t.data, t.share_key, t.run, t.node, t.map_index,
           t.delivery, t.wait_index, t.position, t.sequence, t.error, t.created_at,
           (SELECT dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.id = t.run) AS dag_id;
-
--- name: sum_trigger_leases
--- Return a checksum of a triggerer's leases: their number, and the sums of ids and epochs.
-SELECT count(*) AS number, coalesce(sum(id), 0)::bigint AS ids,
-       coalesce(sum(epoch), 0)::bigint AS epochs
-FROM trigger WHERE owner = $1;
 
 -- name: list_trigger_leases
 -- Return the leases of a triggerer.

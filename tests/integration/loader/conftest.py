@@ -9,6 +9,7 @@ import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
 from pubsubflow.loader.once import PRELOAD
+from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
 from support.signals import Signal
@@ -28,17 +29,30 @@ class MemoryStore:
         self._known = known or {}
         self._signal = Signal()
         self.counts = defaultdict(int)
+        self.records = {}
 
     async def imported_files(self):
-        return self._known
+        return self._known | {file: found.source for file, found in self.files.items()}
 
-    async def save(self, files):
+    async def stored_imports(self):
+        return {
+            file: StoredImport(
+                record,
+                tuple(dag.dag_id for dag in self.files[file].dags),
+                (self.files[file].bundle,),
+            )
+            for file, record in self.records.items()
+        }
+
+    async def save(self, files, records):
         if self.failures:
             raise self.failures.pop()
         self.saves.append([loaded.file for loaded in files])
         for loaded in files:
             self.files[loaded.file] = loaded
+            self.records.pop(loaded.file, None)
             self.counts[loaded.file] += 1
+        self.records |= records
         self._signal.notify()
 
     async def save_bundle(self, bundle, manifest, read):
@@ -59,6 +73,7 @@ class MemoryStore:
         self.removed += files
         for file in files:
             self.files.pop(file, None)
+            self.records.pop(file, None)
         self._signal.notify()
 
     def text(self, file, name):

@@ -111,6 +111,29 @@ async def test_an_import_error_keeps_the_last_good_version(catalog, rows, databa
     assert await versions(rows) == [1]
 
 
+async def test_a_record_counts_until_its_file_is_written_without_it(catalog, rows):
+    first = loaded(dag("one", task("t"), file="a.py"), dag("two", task("t"), file="a.py"))
+    other = loaded(dag("three", task("t"), file="b.py"))
+    await catalog.save([first, other], {"a.py": b"record"})
+    (found,) = (await catalog.stored_imports()).items()
+    assert found[0] == "a.py"
+    assert (found[1].record, found[1].bundles) == (b"record", (first.bundle,))
+    assert sorted(found[1].dag_ids) == ["one", "two"]
+    # The DAGs of a file that is in force in another bundle are in that one.
+    await catalog.advance("another", ["a.py"])
+    assert (await catalog.stored_imports())["a.py"].bundles == ("another",)
+    # As a daemon writes it that knows no records; then again with one.
+    await catalog.save([first])
+    assert await catalog.stored_imports() == {}
+    await catalog.save([first], {"a.py": b"newer"})
+    assert (await catalog.stored_imports())["a.py"].record == b"newer"
+    # A DAG that has moved to another file is not this one's any more.
+    await catalog.save([loaded(dag("two", task("t"), file="b.py"))])
+    assert (await catalog.stored_imports())["a.py"].dag_ids == ("one",)
+    await catalog.remove(["a.py"])
+    assert await rows("SELECT FROM dag_import") == []
+
+
 async def test_a_file_that_never_was_good_has_an_error_and_no_dag(catalog, rows):
     await catalog.save([loaded(file="bad.py", error="no")])
     assert await rows("SELECT file, error FROM dag_file") == [("bad.py", "no")]

@@ -9,7 +9,10 @@ import pytest
 
 from pubsubflow.errors import ConfigError, StoreUnavailable
 from pubsubflow.store.database import Database, begin_transaction
+from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.servers.settings import PostgresSettings
+from pubsubflow.store.triggers import LeaseChecksum, TriggerLeases
 from support.truncated_database import truncated, truncated_database  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.anyio
@@ -125,3 +128,38 @@ async def test_what_outlives_a_transaction_ends_with_its_session(database):
         assert await connection.fetchval("SHOW application_name") == "kept"
     async with database.session():
         pass
+
+
+async def test_heartbeats_are_not_waited_for_on_the_disk(database):
+    leases = TriggerLeases(database, "t")
+    await leases.register(host="h", pid=1, capacity=1)
+    beat = ("w", "h", 1, 2, 0, "default", 1, 1, "1", 1, 1, 1.0, 1, 1.0)
+    for query, rows in (("heartbeat_triggerer", [("t", 3)]), ("save_heartbeats", [beat])):
+        async with database.transaction() as connection:
+            await connection.execute("SET LOCAL synchronous_commit = 'remote_apply'")
+            if query == "save_heartbeats":
+                await ManagerTransaction(connection).write(query, rows)
+            else:
+                await connection.fetchrow(SQL[query], *rows[0])
+            assert await connection.fetchval("SHOW synchronous_commit") == "off"
+    async with database.connection() as connection:
+        assert len(await connection.fetch("SELECT worker FROM worker")) == 1
+
+
+async def test_a_heartbeat_says_who_lives_and_what_is_leased(database):
+    leases = TriggerLeases(database, "t")
+    await leases.register(host="h", pid=1, capacity=1)
+    assert await leases.heartbeat(1) == (1, LeaseChecksum(0, 0, 0))
+    assert not await leases.has_claimable()
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO trigger (kind, name, data, owner, epoch)"
+            " VALUES ('watch', 'a', '', 't', 3), ('watch', 'b', '', NULL, 1)"
+        )
+    found = await leases.heartbeat(1)
+    assert (found[0], found[1].number, found[1].epochs) == (1, 1, 3)
+    assert await leases.has_claimable()
+    await leases.claim(5)
+    assert not await leases.has_claimable()
+    await leases.deregister()
+    assert await leases.heartbeat(1) == (0, LeaseChecksum(0, 0, 0))

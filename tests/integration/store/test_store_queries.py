@@ -33,6 +33,7 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "list_oldest_ready": {"task_live"},
     "list_versions_of_present_dags": {"dag", "dag_state"},  # when people look at datasets
     "list_live_runs_of_dag": {"run_live"},  # when a person deletes a DAG
+    "list_stored_imports": {"dag", "dag_state"},  # once at a loader's start
     "list_dag_versions_in_force": {"dag_state"},  # only when people filter by tags
     "read_statistics": {"task_live", "dag_state", "dag"},  # at a scrape, at most some rows each
     "list_collecting_states": {"condition_state"},  # once for a slice that is due

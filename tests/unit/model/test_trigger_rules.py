@@ -1,6 +1,7 @@
 """Every trigger rule against a reference in plain words, for all ends of upstream tasks."""
 
 from itertools import combinations_with_replacement, product
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from pubsubflow.model.runs.closing import close_run, has_teardowns_left
 from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.plan import Plan, SetupScope
 from pubsubflow.model.runs.progress import finish_task, resume_run, start_run
-from pubsubflow.model.runs.rules.trigger_rules import evaluate_rule
+from pubsubflow.model.runs.rules.trigger_rules import evaluate_rule, waits_for_more
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.spec import TriggerRule
 from support.specs import dag, task
@@ -262,3 +263,49 @@ def test_a_branch_may_name_a_group():
     decision = finish_task(plan, progress, 0, TaskState.SUCCESS, follow=["g", "z"])
     assert decision.ready == [(1, -1), (4, -1)]
     assert decision.resolved == [(3, -1, TaskState.SKIPPED)]
+
+
+ENTRIES = st.sampled_from(
+    [
+        NodeProgress(),
+        NodeProgress(1),
+        NodeProgress(3, success=1, failed=1),
+        NodeProgress(1, success=1),
+        NodeProgress(1, failed=1),
+        NodeProgress(2, success=1, skipped=1),
+        NodeProgress(0),
+    ]
+)
+
+
+@pytest.mark.parametrize("rule", TriggerRule)
+@given(st.lists(ENTRIES, max_size=5), st.randoms())
+def test_what_is_certain_at_a_glance_is_what_the_rule_says(rule, nodes, chance):
+    upstream = chance.sample(range(len(nodes)), chance.randint(0, len(nodes)))
+    found = evaluate_rule(rule, [nodes[number] for number in upstream])
+    if waits_for_more(rule, nodes, upstream):
+        assert found is None
+    elif not rule.startswith("one_"):
+        assert found is not None
+
+
+@pytest.mark.parametrize("order", ["forward", "backward", "random"])
+def test_a_join_of_many_reads_few_of_them_at_each_end(order, monkeypatch):
+    names = [f"t{number}" for number in range(400)]
+    plan = Plan(dag("d", *map(task, names), task("join", *names)))
+    progress, _ = start_run(plan)
+    ends = list(range(400))
+    if order != "forward":
+        ends.reverse() if order == "backward" else Random(3).shuffle(ends)
+    reads = 0
+
+    def complete(entry):
+        nonlocal reads
+        reads += 1
+        return entry.total == entry.ended
+
+    monkeypatch.setattr(NodeProgress, "complete", property(complete))
+    for node in ends[:-1]:
+        assert not finish_task(plan, progress, node, TaskState.SUCCESS).ready
+    assert reads < 400 * 12
+    assert finish_task(plan, progress, ends[-1], TaskState.SUCCESS).ready == [(400, -1)]
