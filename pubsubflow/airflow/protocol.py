@@ -154,6 +154,7 @@ class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
         value: What it returned, as Airflow serialises it.
         pushed: What it has left under other keys.
         skipped: Task ids that are skipped after it; None when it does not say.
+        length: How many elements a task that is mapped over its value finds.
         rendered: Its template fields, for people.
         retry_after: Seconds, where the attempt says so.
     """
@@ -170,6 +171,7 @@ class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
     error_type: str = ""
     error_message: str = ""
     error_traceback: str = ""
+    length: int | None = None
 
 
 class TriggerOrder(Struct, frozen=True, omit_defaults=True):

@@ -152,6 +152,7 @@ def _end(
         "pushed": pushed,
         "rendered": {name: _shown(each) for name, each in questions.rendered.items()},
         "map_name": questions.map_name,
+        "length": questions.length,
     }
     if error is not None:
         common |= {

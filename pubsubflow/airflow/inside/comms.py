@@ -146,6 +146,7 @@ class AttemptQuestions(ClientQuestions):
         rendered: Template fields as rendered.
         map_name: Name of the instance.
         pushed: Key → value of its XComs.
+        length: How many elements its result has for a task that is mapped over it.
         address: DAG, run, task and map index of the attempt.
     """
 
@@ -158,6 +159,7 @@ class AttemptQuestions(ClientQuestions):
         self.pushed: dict[str, Any] = dict(pushed or {})
         self.address: tuple[str, str, str, int] = ("", "", "", -1)
         self.first_look: Any = None
+        self.length: int | None = None
 
     @answers("SucceedTask", "TaskState", "DeferTask", "RetryTask", "RescheduleTask")
     def keep_outcome(self, msg: Any) -> Any:
@@ -199,6 +201,8 @@ class AttemptQuestions(ClientQuestions):
         if (msg.dag_id, msg.run_id, msg.task_id) != self.address[:3]:
             raise UnsupportedError("pushing an XCom for another task")
         self.pushed[msg.key] = msg.value
+        if msg.key == RETURN_VALUE:
+            self.length = msg.mapped_length
         return _OK
 
     @answers("DeleteXCom")

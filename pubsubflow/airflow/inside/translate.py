@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, Literal
 
 from airflow.sdk.bases.skipmixin import SkipMixin as SdkSkipMixin
 from airflow.sdk.definitions import xcom_arg
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
+from airflow.sdk.definitions._internal.types import is_arg_set
 
 from pubsubflow.airflow.structure import (
     AssetStructure,
@@ -208,19 +209,17 @@ def _factor(name: str, value: Any) -> MapFactor:
     if isinstance(value, xcom_arg.PlainXComArg):
         return MapFactor(name, task_id=value.operator.task_id)
     if isinstance(value, xcom_arg.ZipXComArg):
-        return _combined(name, "zip", value.args)
+        filled = is_arg_set(value.fillvalue)
+        return _combined(name, "longest" if filled else "zip", value.args)
     if isinstance(value, xcom_arg.ConcatXComArg):
         return _combined(name, "concat", value.args)
     return MapFactor(name, length=len(value))
 
 
-def _combined(name: str, kind: str, parts: Sequence[Any]) -> MapFactor:
-    """Return the length where all parts are literals; else what is joined."""
-    found = [_factor(name, part) for part in parts]
-    lengths = [each.length for each in found if each.length is not None]
-    if len(lengths) == len(found):
-        return MapFactor(name, length=min(lengths) if kind == "zip" else sum(lengths))
-    return MapFactor(name, combined=kind)
+def _combined(
+    name: str, kind: Literal["zip", "longest", "concat"], parts: Sequence[Any]
+) -> MapFactor:
+    return MapFactor(name, combined=kind, parts=tuple(_factor(name, part) for part in parts))
 
 
 def _assets(given: Iterable[Any] | None, notes: Notes) -> tuple[AssetStructure, ...]:

@@ -26,6 +26,7 @@ from pubsubflow.airflow.protocol import (
 from pubsubflow.airflow.structure import AssetStructure, TaskStructure
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.errors import Fail, RetryAfter, Skip
+from pubsubflow.model.runs.rules.forks import LEAVES_OUT
 
 _RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
 _DEFERRED = "deferred"
@@ -169,6 +170,7 @@ def _concluded(ctx: Context, task: AirflowTask, report: AttemptReport) -> Any:
     if report.state == "success":
         _emit(ctx, task, report)
         _follow(ctx, task, report)
+        ctx.length = report.length
         return report.value
     if report.state == "skipped":
         raise Skip(report.error_message or "skipped")
@@ -210,12 +212,9 @@ def _follow(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
     if role == "short_circuit":
         ctx.follow = () if skipped else ("all",)
     elif role == "branch":
-        further = set(skipped or ()) - set(task.following)
-        if further:
-            raise Fail(
-                f"it skips {', '.join(sorted(further))}, which do not follow it directly: that is "
-                "not supported yet"
-            )
-        ctx.follow = tuple(name for name in task.following if name not in (skipped or ()))
+        if set(skipped or ()) <= set(task.following):
+            ctx.follow = tuple(name for name in task.following if name not in (skipped or ()))
+        else:
+            ctx.follow = tuple(f"{LEAVES_OUT}{name}" for name in skipped or ())
     elif skipped:
         raise Fail("it skips tasks although its operator is not a branch")
