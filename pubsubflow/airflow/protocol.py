@@ -75,7 +75,8 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
         run_type: As in Airflow: `scheduled`, `manual`, `asset_triggered`, `backfill`.
         tick: Of a run by time.
         run_after: When the run was made, for one without a tick.
-        moment: The resumption's value, of a wait for time.
+        moment: The resumption's value, of a wait for time; of an answer, when it came.
+        answer: The resumption's value, of a wait for people.
         map_index: -1 for a task that is not mapped.
         looks: How often it was rescheduled; `first_look` is when it began.
     """
@@ -100,6 +101,7 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
     looks: int = 0
     first_look: datetime | None = None
     pushed: dict[str, Any] = {}
+    answer: dict[str, Any] | None = None
 
 
 class Question(Struct, frozen=True, tag="question"):
@@ -127,6 +129,25 @@ class EmittedAsset(Struct, frozen=True, omit_defaults=True):
     partition: str | None = None
 
 
+class HumanQuestion(Struct, frozen=True, omit_defaults=True):
+    """A question to people.
+
+    Attributes:
+        options: What may be answered, several of them if `multiple`.
+        defaults: The options that count when the time is over without an answer.
+        params: Name → what is to be filled in, as Airflow serialises a param.
+        people: Names of those who may answer; empty for all who may answer any.
+    """
+
+    subject: str
+    options: tuple[str, ...]
+    body: str | None = None
+    defaults: tuple[str, ...] = ()
+    multiple: bool = False
+    params: dict[str, Any] = {}
+    people: tuple[str, ...] = ()
+
+
 class Deferral(Struct, frozen=True, omit_defaults=True):
     """A wait in the middle of a task.
 
@@ -134,6 +155,7 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
         until: The end of a wait for time alone, seconds since 1970.
         ends: Whether the task has succeeded when that time has come.
         reschedule: Whether the task begins anew then.
+        question: What it waits for is an answer of people.
     """
 
     classpath: str = ""
@@ -144,6 +166,7 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
     until: float | None = None
     ends: bool = False
     reschedule: bool = False
+    question: HumanQuestion | None = None
 
 
 class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):

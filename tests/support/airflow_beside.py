@@ -78,11 +78,14 @@ async def run_bridged(dag: DAG, **more: Any) -> Outcome:
 
 def run_beside(folder: Path, dag_ids: list[str], home: Path) -> dict[str, Outcome]:
     """Run DAGs of a folder by Airflow's own `dag.test()`, on a metadata database of its own."""
+    probe = json.loads(run_inside("pubsubflow.airflow.inside.probe:main", home=home))
+    if probe["versions"]["apache-airflow-core"].startswith("3.2."):
+        pytest.skip("dag.test() of Airflow 3.2 runs no task with the pydantic of today")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "integration/airflow/beside"))
         patch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(folder))
         patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-        home.mkdir()
+        home.mkdir(exist_ok=True)
         printed = run_inside("airflow_side:main", str(folder), *dag_ids, home=home)
     lines = [line for line in printed.decode().splitlines() if line.startswith("OUTCOME ")]
     found = (json.loads(line.removeprefix("OUTCOME ")) for line in lines)

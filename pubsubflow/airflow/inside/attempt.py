@@ -61,7 +61,7 @@ def run_attempt(
     state, _, error = task_runner.run(ti, context, log)
     context["exception"] = error
     task_runner.finalize(ti, state, context, log, error)
-    return _end(questions, error, order)
+    return _end(questions, error)
 
 
 def _task_instance(dag: Any, order: AirflowOrder) -> Any:
@@ -142,9 +142,7 @@ def _pendulum(moment: datetime) -> Any:
     return pendulum.instance(moment.astimezone(UTC))
 
 
-def _end(
-    questions: AttemptQuestions, error: BaseException | None, order: AirflowOrder
-) -> AttemptReport:
+def _end(questions: AttemptQuestions, error: BaseException | None) -> AttemptReport:
     outcome = questions.outcome
     pushed = dict(questions.pushed)
     common: dict[str, Any] = {
@@ -165,8 +163,9 @@ def _end(
         skipped = questions.skipped
         common |= {"skipped": None if skipped is None else tuple(skipped)}
         return AttemptReport("success", emitted=_emitted(outcome), **common)
-    if kind in ("DeferTask", "RescheduleTask"):
-        return AttemptReport("waiting", deferral=deferral_of(outcome, order), **common)
+    if kind in ("DeferTask", "RescheduleTask", "AwaitInputTask"):
+        deferral = deferral_of(outcome, questions.question)
+        return AttemptReport("waiting", deferral=deferral, **common)
     if kind == "RetryTask":
         delay = getattr(outcome, "retry_delay_seconds", None)
         return AttemptReport("retry", retry_after=delay, **common)

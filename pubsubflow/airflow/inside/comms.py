@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
 from pubsubflow.airflow.inside.channel import Channel
+from pubsubflow.airflow.protocol import HumanQuestion
 
 RETURN_VALUE = "return_value"
 _OK = messages.OKResponse(ok=True)
@@ -147,6 +148,7 @@ class AttemptQuestions(ClientQuestions):
         map_name: Name of the instance.
         pushed: Key → value of its XComs.
         length: How many elements its result has for a task that is mapped over it.
+        question: Its question to people.
         address: DAG, run, task and map index of the attempt.
     """
 
@@ -160,17 +162,29 @@ class AttemptQuestions(ClientQuestions):
         self.address: tuple[str, str, str, int] = ("", "", "", -1)
         self.first_look: Any = None
         self.length: int | None = None
+        self.question: HumanQuestion | None = None
 
-    @answers("SucceedTask", "TaskState", "DeferTask", "RetryTask", "RescheduleTask")
+    @answers(
+        "SucceedTask", "TaskState", "DeferTask", "RetryTask", "RescheduleTask", "AwaitInputTask"
+    )
     def keep_outcome(self, msg: Any) -> Any:
         """Keep how the attempt has ended."""
         self.outcome = msg
         return _OK
 
-    @answers("AwaitInputTask")
-    def await_input_task(self, msg: Any) -> Any:  # noqa: ARG002
-        """Refuse to wait for people."""
-        raise UnsupportedError("waiting for people (HITL)")
+    @answers("CreateHITLDetailPayload")
+    def create_hitl_detail_payload(self, msg: Any) -> Any:
+        """Keep a question to people, which the attempt then waits for."""
+        self.question = HumanQuestion(
+            subject=msg.subject,
+            options=tuple(msg.options),
+            body=msg.body,
+            defaults=tuple(msg.defaults or ()),
+            multiple=bool(msg.multiple),
+            params=dict(msg.params or {}),
+            people=tuple(each.name for each in msg.assigned_users or ()),
+        )
+        return messages.HITLDetailRequestResult(**msg.model_dump(exclude={"type"}))
 
     @answers("SkipDownstreamTasks")
     def skip_downstream_tasks(self, msg: Any) -> Any:

@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
+import msgspec
 from airflow.sdk.bases.skipmixin import SkipMixin as SdkSkipMixin
 from airflow.sdk.definitions import xcom_arg
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
@@ -83,10 +84,15 @@ def _ordered(dag: Any) -> list[Any]:
 
 def _param(param: Any) -> ParamStructure:
     return ParamStructure(
-        value=param.value if param.has_value else None,
+        value=_as_json(param.value) if param.has_value else None,
         required=not param.has_value,
-        schema=dict(param.schema or {}),
+        schema=_as_json(dict(param.schema or {})),
     )
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as JSON has it: the keys of its dicts are texts, as for a form's choices."""
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
 
 
 def _task(task: Any, notes: Notes) -> TaskStructure:

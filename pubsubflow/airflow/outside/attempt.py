@@ -139,6 +139,7 @@ async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> Airflo
         looks=resumed.looks,
         first_look=resumed.first_look,
         pushed=resumed.pushed,
+        answer=resumed.answer,
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from pubsubflow.airflow.outside.people import answer_of_people
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.triggers import AirflowTrigger
 from pubsubflow.airflow.protocol import AttemptReport, Deferral
@@ -19,10 +20,11 @@ class Resumption(Struct, frozen=True):
     """How a task goes on after a wait.
 
     Attributes:
-        moment: Of a wait for time, its end.
+        moment: Of a wait for time, its end; of one for people, when they answered.
         looks: How often a sensor was rescheduled; `first_look` is when it began.
         pushed: What it had pushed before.
         report: The end of the task, when the wait has ended it.
+        answer: Of people.
     """
 
     next_method: str | None = None
@@ -32,6 +34,7 @@ class Resumption(Struct, frozen=True):
     first_look: datetime | None = None
     pushed: dict[str, Any] = {}
     report: AttemptReport | None = None
+    answer: dict[str, Any] | None = None
 
 
 async def wait_for(
@@ -50,6 +53,11 @@ async def wait_for(
         before: How it had gone on before.
         pushed: What it has pushed so far.
     """
+    if deferral.question is not None:
+        answer = await answer_of_people(ctx, deferral.question, deferral.timeout)
+        return Resumption(
+            deferral.next_method, deferral.next_kwargs, ctx.now(), pushed=pushed, answer=answer
+        )
     if deferral.until is None:
         return await _wait_for_trigger(ctx, place, deferral, pushed)
     await ctx.sleep(max(deferral.until - ctx.now().timestamp(), 0.0))

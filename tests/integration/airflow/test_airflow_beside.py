@@ -44,6 +44,37 @@ async def test_written_dags(tmp_path):
     assert compared >= 270
 
 
+async def test_people_answer(tmp_path):
+    """An approval, a refusal, a form, several options, a branch, and two that nobody answers."""
+    file = Path(shutil.copy(FILES / "asking.py", tmp_path))
+    answers = {
+        "Deploy asking?": "Approve",
+        "Delete all?": "Reject",
+        "How many?": {"option": "OK", "values": {"rows": 7}},
+        "Which?": {"option": "answer", "values": {"_options": ["a", "c"]}},
+        "Where to?": "right",
+    }
+    found = await run_bridged(bridged_dags(file)["asking"], answers=answers)
+    assert found.states == {
+        "approve": "success",
+        "deployed": "success",
+        "refuse": "success",
+        "deleted": "skipped",
+        "entry": "success",
+        "several": "success",
+        "branch": "success",
+        "left": "skipped",
+        "right": "success",
+        "late": "success",
+        "never": "failed",
+    }
+    answers = {name: found.values[name] for name in ("entry", "several", "late")}
+    assert [each["chosen_options"] for each in answers.values()] == [["OK"], ["a", "c"], ["no"]]
+    assert answers["entry"]["params_input"] == {"rows": 7}
+    assert answers["entry"]["responded_by_user"]["name"] == "test"
+    assert answers["late"]["responded_by_user"] is None
+
+
 async def compare_generated(numbers, folder):
     """Compare DAGs made from these numbers; return how many instances, and how many are racy."""
     folder.mkdir(exist_ok=True)
