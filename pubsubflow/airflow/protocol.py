@@ -56,7 +56,7 @@ class ClientRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class TriggeringEvent(Struct, frozen=True, omit_defaults=True):
-    """An event that the run consumed."""
+    """An event that the run consumed; `alias` is empty unless it came through one."""
 
     name: str
     uri: str
@@ -66,6 +66,7 @@ class TriggeringEvent(Struct, frozen=True, omit_defaults=True):
     dag_id: str | None = None
     task_id: str | None = None
     partition: str | None = None
+    alias: str = ""
 
 
 class AirflowOrder(Struct, frozen=True, omit_defaults=True):
@@ -77,6 +78,8 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
         run_after: When the run was made, for one without a tick.
         moment: The resumption's value, of a wait for time; of an answer, when it came.
         answer: The resumption's value, of a wait for people.
+        callback: What of the DAG is called, in place of the task: `on_success` or `on_failure`.
+        reason: Why, in one line.
         map_index: -1 for a task that is not mapped.
         looks: How often it was rescheduled; `first_look` is when it began.
     """
@@ -102,6 +105,8 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
     first_look: datetime | None = None
     pushed: dict[str, Any] = {}
     answer: dict[str, Any] | None = None
+    callback: str = ""
+    reason: str = ""
 
 
 class Question(Struct, frozen=True, tag="question"):
@@ -121,12 +126,17 @@ class Answer(Struct, frozen=True, omit_defaults=True):
 
 
 class EmittedAsset(Struct, frozen=True, omit_defaults=True):
-    """An event of an outlet."""
+    """An event of an outlet.
+
+    Attributes:
+        alias: The alias through which it came, for an asset that is not an outlet.
+    """
 
     name: str
     uri: str
     extra: dict[str, Any] = {}
     partition: str | None = None
+    alias: str = ""
 
 
 class HumanQuestion(Struct, frozen=True, omit_defaults=True):

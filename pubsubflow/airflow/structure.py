@@ -98,6 +98,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
             `"data_interval"` when a run's logical date is the tick before.
         paused: Whether it is paused when it is loaded first.
         notes: What of it has no counterpart here yet, a line each.
+        calls: Which callbacks it has: `on_success`, `on_failure`.
         line: Where it is made.
     """
 
@@ -115,6 +116,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
     description: str | None = None
     paused: bool = False
     notes: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
 
 
 class LoadedStructure(Struct, frozen=True, omit_defaults=True, tag="loaded"):

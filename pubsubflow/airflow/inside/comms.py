@@ -283,6 +283,13 @@ class AttemptQuestions(ClientQuestions):
         )
         return found
 
+    @answers("GetAssetByName", "GetAssetByUri")
+    def get_asset(self, msg: Any) -> Any:
+        """Answer with an asset."""
+        by_name = type(msg).__name__ == "GetAssetByName"
+        wanted = {"name": msg.name} if by_name else {"uri": msg.uri}
+        return messages.AssetResult(**self.request("asset", **wanted), group="asset", extra={})
+
     @answers("GetPrevSuccessfulDagRun")
     def get_prev_successful_dag_run(self, msg: Any) -> Any:  # noqa: ARG002
         """Answer with the times of the last run that succeeded."""

@@ -22,6 +22,7 @@ from pubsubflow.airflow.structure import (
 _DEFAULT_POOL = "default_pool"
 _DEFAULT_QUEUE = "default"
 _CALLBACKS = ("on_execute", "on_failure", "on_success", "on_retry", "on_skipped")
+_RUN_CALLBACKS = ("on_success", "on_failure")
 _NOT_YET = {
     "run_as_user": "run_as_user: tasks run under the account of the daemon's tasks",
     "executor_config": "executor_config is not used",
@@ -50,9 +51,6 @@ def translate(dag: Any) -> DagStructure:
     notes = Notes()
     order = _ordered(dag)
     tasks = tuple(_task(task, notes) for task in order)
-    for name in ("on_success_callback", "on_failure_callback"):
-        if getattr(dag, name, None):
-            notes.add(f"{name} of the DAG is not called")
     for name in ("deadline", "fail_fast", "access_control"):
         if getattr(dag, name, None):
             notes.add(f"{name} of the DAG is not kept")
@@ -73,6 +71,7 @@ def translate(dag: Any) -> DagStructure:
         description=text or None,
         paused=bool(dag.is_paused_upon_creation),
         notes=notes.lines(),
+        calls=tuple(name for name in _RUN_CALLBACKS if getattr(dag, f"{name}_callback", None)),
     )
 
 

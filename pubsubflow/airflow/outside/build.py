@@ -5,6 +5,7 @@ from typing import Any
 
 from pubsubflow.airflow.outside.assets import dataset_uri, known_assets
 from pubsubflow.airflow.outside.attempt import AirflowTask, run_task
+from pubsubflow.airflow.outside.callbacks import RunCallback
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.structure import (
     AssetStructure,
@@ -93,6 +94,8 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
         "owner": found.owner,
         "description": found.description,
     }
+    last = found.tasks[-1].task_id if found.tasks else ""
+    options |= {kind: RunCallback(place, kind, last) for kind in found.calls if last}
     if found.schedule == {"continuous": True}:
         options["max_active_runs"] = 1
     dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
