@@ -164,6 +164,7 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
     Attributes:
         until: The end of a wait for time alone, seconds since 1970.
         ends: Whether the task has succeeded when that time has come.
+        expires: Whether the timeout is over then, before what it waits for.
         reschedule: Whether the task begins anew then.
         question: What it waits for is an answer of people.
     """
@@ -175,6 +176,7 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
     next_kwargs: dict[str, Any] | None = None
     until: float | None = None
     ends: bool = False
+    expires: bool = False
     reschedule: bool = False
     question: HumanQuestion | None = None
 

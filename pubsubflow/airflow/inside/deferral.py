@@ -64,6 +64,9 @@ def _by_clock(found: Deferral) -> Deferral:
     moment = deserialize(found.kwargs.get("moment"))
     if not isinstance(moment, datetime):
         return found
+    over = None if found.timeout is None else datetime.now(UTC).timestamp() + found.timeout
+    if over is not None and over < moment.timestamp():
+        return Deferral(until=over, expires=True)
     return Deferral(
         classpath=found.classpath,
         timeout=found.timeout,

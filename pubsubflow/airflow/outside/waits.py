@@ -16,6 +16,7 @@ from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.errors import TriggerError, WaitTimeout
 
 _FAIL = "__fail__"
+_LATE = "Trigger timeout"
 CHOSEN = "_options"
 """The field of the form for several options; Airflow allows no param of this name."""
 
@@ -71,6 +72,8 @@ async def wait_for(
     if deferral.reschedule:
         first = before.first_look or ctx.run.created_at
         return Resumption(looks=before.looks + 1, first_look=first, pushed=pushed)
+    if deferral.expires:
+        return Resumption(_FAIL, {"error": _LATE}, pushed=pushed)
     if deferral.ends:
         return Resumption(report=AttemptReport("success", pushed=pushed))
     return Resumption(
@@ -95,7 +98,7 @@ async def _wait_for_trigger(
     try:
         event = await ctx.wait(trigger, timeout=deferral.timeout, name=name)
     except WaitTimeout:
-        return Resumption(_FAIL, {"error": "Trigger timeout"}, pushed=pushed)
+        return Resumption(_FAIL, {"error": _LATE}, pushed=pushed)
     except TriggerError as error:
         lines = [*str(error).splitlines(keepends=True), *getattr(error, "__notes__", ())]
         failure = {"error": "Trigger failure", "traceback": lines}

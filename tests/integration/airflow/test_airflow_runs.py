@@ -183,6 +183,7 @@ async def test_deferred_tasks_and_sensors(client):
     assert found == {
         "twice": "success",
         "unseen": "failed",
+        "late": "failed",
         "sensor": "success",
         "file": "success",
         "values": "success",
@@ -190,3 +191,4 @@ async def test_deferred_tasks_and_sensors(client):
     assert await result(client, run, "twice") == ["kept", 4, True]
     unseen = await client.task(run.run_id, "unseen")
     assert unseen.error.type == "TaskDeferralError"
+    assert (await client.task(run.run_id, "late")).error.type == "TaskDeferralTimeout"
