@@ -56,7 +56,7 @@ class ClientRequest(Struct, frozen=True, omit_defaults=True):
 
 
 class TriggeringEvent(Struct, frozen=True, omit_defaults=True):
-    """An event that the run consumed."""
+    """An event that the run consumed; `alias` is empty unless it came through one."""
 
     name: str
     uri: str
@@ -66,6 +66,7 @@ class TriggeringEvent(Struct, frozen=True, omit_defaults=True):
     dag_id: str | None = None
     task_id: str | None = None
     partition: str | None = None
+    alias: str = ""
 
 
 class AirflowOrder(Struct, frozen=True, omit_defaults=True):
@@ -75,7 +76,10 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
         run_type: As in Airflow: `scheduled`, `manual`, `asset_triggered`, `backfill`.
         tick: Of a run by time.
         run_after: When the run was made, for one without a tick.
-        moment: The resumption's value, of a wait for time.
+        moment: The resumption's value, of a wait for time; of an answer, when it came.
+        answer: The resumption's value, of a wait for people.
+        callback: What of the DAG is called, in place of the task: `on_success` or `on_failure`.
+        reason: Why, in one line.
         map_index: -1 for a task that is not mapped.
         looks: How often it was rescheduled; `first_look` is when it began.
     """
@@ -100,6 +104,9 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
     looks: int = 0
     first_look: datetime | None = None
     pushed: dict[str, Any] = {}
+    answer: dict[str, Any] | None = None
+    callback: str = ""
+    reason: str = ""
 
 
 class Question(Struct, frozen=True, tag="question"):
@@ -119,12 +126,36 @@ class Answer(Struct, frozen=True, omit_defaults=True):
 
 
 class EmittedAsset(Struct, frozen=True, omit_defaults=True):
-    """An event of an outlet."""
+    """An event of an outlet.
+
+    Attributes:
+        alias: The alias through which it came, for an asset that is not an outlet.
+    """
 
     name: str
     uri: str
     extra: dict[str, Any] = {}
     partition: str | None = None
+    alias: str = ""
+
+
+class HumanQuestion(Struct, frozen=True, omit_defaults=True):
+    """A question to people.
+
+    Attributes:
+        options: What may be answered, several of them if `multiple`.
+        defaults: The options that count when the time is over without an answer.
+        params: Name → what is to be filled in, as Airflow serialises a param.
+        people: Names of those who may answer; empty for all who may answer any.
+    """
+
+    subject: str
+    options: tuple[str, ...]
+    body: str | None = None
+    defaults: tuple[str, ...] = ()
+    multiple: bool = False
+    params: dict[str, Any] = {}
+    people: tuple[str, ...] = ()
 
 
 class Deferral(Struct, frozen=True, omit_defaults=True):
@@ -133,7 +164,9 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
     Attributes:
         until: The end of a wait for time alone, seconds since 1970.
         ends: Whether the task has succeeded when that time has come.
+        expires: Whether the timeout is over then, before what it waits for.
         reschedule: Whether the task begins anew then.
+        question: What it waits for is an answer of people.
     """
 
     classpath: str = ""
@@ -143,7 +176,9 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
     next_kwargs: dict[str, Any] | None = None
     until: float | None = None
     ends: bool = False
+    expires: bool = False
     reschedule: bool = False
+    question: HumanQuestion | None = None
 
 
 class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
@@ -154,6 +189,7 @@ class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
         value: What it returned, as Airflow serialises it.
         pushed: What it has left under other keys.
         skipped: Task ids that are skipped after it; None when it does not say.
+        length: How many elements a task that is mapped over its value finds.
         rendered: Its template fields, for people.
         retry_after: Seconds, where the attempt says so.
     """
@@ -170,6 +206,7 @@ class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
     error_type: str = ""
     error_message: str = ""
     error_traceback: str = ""
+    length: int | None = None
 
 
 class TriggerOrder(Struct, frozen=True, omit_defaults=True):

@@ -1,7 +1,7 @@
 """The structure of an Airflow DAG: plain values, made inside and turned into a DAG outside."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -26,13 +26,15 @@ class MapFactor(Struct, frozen=True, omit_defaults=True):
         name: Keyword of the operator; empty for `expand_kwargs`.
         length: Of a literal.
         task_id: The task whose result is mapped over, if it is not a literal.
-        combined: `zip` or `concat` when several results are joined: their number is not known here.
+        combined: `zip`, `longest` (with a fill value) or `concat` of several lists and results.
+        parts: Those.
     """
 
     name: str
     length: int | None = None
     task_id: str | None = None
-    combined: str = ""
+    combined: Literal["", "zip", "longest", "concat"] = ""
+    parts: tuple["MapFactor", ...] = ()
 
 
 class TaskStructure(Struct, frozen=True, omit_defaults=True):
@@ -96,6 +98,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
             `"data_interval"` when a run's logical date is the tick before.
         paused: Whether it is paused when it is loaded first.
         notes: What of it has no counterpart here yet, a line each.
+        calls: Which callbacks it has: `on_success`, `on_failure`.
         line: Where it is made.
     """
 
@@ -113,6 +116,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
     description: str | None = None
     paused: bool = False
     notes: tuple[str, ...] = ()
+    calls: tuple[str, ...] = ()
 
 
 class LoadedStructure(Struct, frozen=True, omit_defaults=True, tag="loaded"):

@@ -1,7 +1,5 @@
 """Bundles of callbacks: the files of a DAGs folder, put on disk from the store."""
 
-from pathlib import Path
-
 import anyio
 import msgspec
 from anyio import to_thread
@@ -38,8 +36,8 @@ class CallbackBundles:
             raise LookupError("the code of the run is gone")
         return found
 
-    async def open(self, bundle: str) -> tuple[Path, str]:
-        """Return the folder of a bundle, and the folder that users know it by.
+    async def open(self, bundle: str) -> tuple[str, Manifest]:
+        """Return the folder of a bundle, and its manifest.
 
         Raises:
             LookupError: It is gone.
@@ -58,7 +56,7 @@ class CallbackBundles:
                         self._cache.add(data, executable=file.executable)
                         missing.pop(file.hash)
                 folder = await to_thread.run_sync(self._cache.open, bundle, manifest)
-            return folder, manifest.root
+            return str(folder), manifest
 
     async def _read(self, file: str) -> bytes:
         data = bytearray()

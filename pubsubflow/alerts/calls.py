@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import anyio
 import msgspec
@@ -137,12 +136,20 @@ class CallbackCaller:
 
     async def _request(self, callback: ClaimedCallback) -> CallbackRequest:
         if callback.bundle is not None and callback.file is not None:
-            folder, root = await self._bundles.open(callback.bundle)
-            return CallbackRequest(str(folder), root, callback.file, callback.facts)
+            folder, manifest = await self._bundles.open(callback.bundle)
+            return CallbackRequest(
+                folder, manifest.root, callback.file, callback.facts, manifest.kind
+            )
         source = await self._bundles.source(callback.source)
-        folder, root = await self._bundles.open(source.bundle)
-        facts = _named(callback.facts, source)
-        return CallbackRequest(str(Path(folder)), root, source.file, facts)
+        folder, manifest = await self._bundles.open(source.bundle)
+        return CallbackRequest(
+            folder,
+            manifest.root,
+            source.file,
+            _named(callback.facts, source),
+            manifest.kind,
+            source.variables,
+        )
 
     async def _answer(
         self, line: CallbackLine, lines: ChildLines, output: "_CallOutput", dag_id: str | None

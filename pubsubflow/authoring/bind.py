@@ -24,6 +24,8 @@ from pubsubflow.authoring.runtime.journal import TaskJournal, wait_error
 from pubsubflow.authoring.runtime.wait_specs import as_event
 from pubsubflow.authoring.task_data import TaskData
 from pubsubflow.authoring.tasks.graph import Node, Reference
+from pubsubflow.authoring.tasks.mapped.group_mapping import JoinedElements
+from pubsubflow.model.runs.rules.forks import LEAVES_OUT
 from pubsubflow.model.schedule.conditions import inputs as dataset_inputs
 from pubsubflow.model.source.elements import digest_elements, element_order
 from pubsubflow.model.spec import TaskSpec
@@ -79,7 +81,7 @@ def _element_orders(dag: RunnableDag, task: TaskSpec) -> list[list[int] | None]:
     expanded = dag.nodes[task.node].mapped_over
     return [
         None
-        if isinstance(given.values, Reference)
+        if isinstance(given.values, Reference | JoinedElements)
         else element_order(argument.elements, digest_elements(given.values))
         for argument, given in zip(task.mapped_arguments, expanded, strict=True)
     ]
@@ -214,6 +216,8 @@ def task_outcome(
             downstream.
     """
     data, length = encode_result(value, call.node, max_bytes=max_bytes)
+    if call.context.length is not None:
+        length = call.context.length
     if call.node.options.multiple_outputs:
         _check_keys(value, call.node)
     follow: tuple[str, ...] | None = None
@@ -336,6 +340,8 @@ def _follow(node: Node, value: Any) -> tuple[str, ...]:
     chosen = [] if value is None else [value] if isinstance(value, str) else value
     if not isinstance(chosen, list | tuple) or not all(isinstance(name, str) for name in chosen):
         raise bad_task(node, f"a branch returns task ids, or None to follow nothing, not {value!r}")
+    if chosen and chosen[0].startswith(LEAVES_OUT):
+        return tuple(chosen)
     following = [other for other in node.graph.nodes.values() if node in other.upstream]
     after = [other.task_id for other in following]
     # A group stands for its first tasks.

@@ -48,6 +48,8 @@ class TaskBinding:
         """Return argument → element, with the fields' elements that stand in the file rendered."""
         found: dict[str, Any] = {}
         for position, mapped in enumerate(self._node.expand_inputs):
+            if mapped.counted:
+                continue
             name, value = mapped.name, self._given.get(mapped.name)
             from_result = isinstance(mapped.values, Reference)
             if not isinstance(mapped.values, Reference):

@@ -33,7 +33,11 @@ from pubsubflow.authoring.tasks.graph import (
     open_graph,
 )
 from pubsubflow.authoring.tasks.limits import limit_fields
-from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput, check_branches
+from pubsubflow.authoring.tasks.mapped.group_mapping import (
+    ExpandInput,
+    JoinedElements,
+    check_branches,
+)
 from pubsubflow.authoring.tasks.options import check_id, check_keywords
 from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.authoring.tasks.polling import PollBody
@@ -69,12 +73,14 @@ class DAG(Graph, InProcessRuns):
 
     Attributes:
         hints: What of `default_args` has no meaning here, a line each.
+        by_instance: See `DagSpec`.
 
     Raises:
         DefinitionError: An option is invalid; the message names it and its location.
     """
 
     id_prefix = ""
+    by_instance = False
 
     def __init__(
         self, dag_id: str, *, arguments: Arguments | None = None, **options: Unpack[DagKeywords]
@@ -241,7 +247,8 @@ class DAG(Graph, InProcessRuns):
         """
         nodes = self.ordered()
         self._check_presets()
-        check_branches(nodes)
+        if not self.by_instance:
+            check_branches(nodes)
         positions = {node: position for position, node in enumerate(nodes)}
         given, params = self._options, self.params.attributes
         return DagSpec(
@@ -270,6 +277,7 @@ class DAG(Graph, InProcessRuns):
             callbacks=callback_names(given, DAG_CALLBACKS),
             presets=given.get("presets") or {},
             deadlines=tuple(each.to_spec() for each in self.deadlines),
+            by_instance=self.by_instance,
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,
@@ -372,7 +380,10 @@ def _mapped_argument(
     given: ExpandInput, positions: Mapping[Node, int], node: Node
 ) -> MappedArgument:
     needed = given.name in node.used_elements or node.options.map_index_template is not None
-    unused = node.mapping is not None and not needed
+    unused = given.counted or (node.mapping is not None and not needed)
+    if isinstance(given.values, JoinedElements):
+        parts = tuple(_mapped_argument(part, positions, node) for part in given.values.parts)
+        return MappedArgument(given.name, unused=unused, joined=given.values.kind, parts=parts)
     if isinstance(given.values, Reference):
         return MappedArgument(given.name, node=positions[given.values.node], unused=unused)
     elements = digest_elements(given.values)

@@ -15,6 +15,7 @@ import msgspec
 from pubsubflow.authoring.alerts.callbacks import Callback
 from pubsubflow.authoring.dag_files import BundleFolder, users_text
 from pubsubflow.authoring.datasets import freshness_callbacks
+from pubsubflow.authoring.registry import LoadedDefinitions
 from pubsubflow.authoring.runtime.callback_context import CallbackContext
 from pubsubflow.child_calls.messages import CallbackLine, CallbackReply, CallbackRequest
 from pubsubflow.errors import ConfigError, DefinitionError, NotFound
@@ -76,7 +77,8 @@ def _find(request: CallbackRequest) -> Callback:
         DefinitionError: The file does not make it any more.
     """
     facts = request.facts
-    made = BundleFolder.enter(request.folder, request.root).execute(request.file)
+    folder = BundleFolder.enter(request.folder, request.root, request.kind)
+    made = folder.execute(request.file, LoadedDefinitions(request.file, request.variables))
     if facts.kind == CallbackKind.FRESH:
         listed = freshness_callbacks(made.datasets, facts.dataset or "")
     else:

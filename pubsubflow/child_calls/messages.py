@@ -1,5 +1,7 @@
 """Messages of parent and child; the parent imports nothing of what DAG files need."""
 
+from typing import Any
+
 from msgspec import Struct
 
 from pubsubflow.model.api.connection_types import ConnectionType
@@ -16,12 +18,16 @@ class CallbackRequest(Struct, frozen=True):
         root: The folder that users know it by.
         file: The DAG file.
         facts: What is known of the outcome.
+        kind: Of the bundle; see `Manifest`.
+        variables: What the import of the file may use; see `DagSpec`.
     """
 
     folder: str
     root: str
     file: str
     facts: CallbackFacts
+    kind: str = ""
+    variables: dict[str, tuple[Any, ...]] = {}
 
 
 class CallbackLine(Struct, frozen=True, omit_defaults=True):

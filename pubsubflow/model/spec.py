@@ -102,7 +102,10 @@ class MappedArgument(Struct, frozen=True, omit_defaults=True):
         length: Number of elements, for a literal.
         node: The task whose result is mapped over, if it is not a literal.
         elements: The digests of a literal's elements, see `model.source.elements`.
-        unused: The task is in a mapped group and does not take the element.
+        unused: The task does not take the element, or finds it by itself.
+        joined: How several arguments count as one: the length is that of the shortest one (`zip`),
+            of the longest one (`longest`), or their sum (`concat`).
+        parts: These arguments.
     """
 
     name: str
@@ -110,6 +113,14 @@ class MappedArgument(Struct, frozen=True, omit_defaults=True):
     node: int | None = None
     elements: str | None = None
     unused: bool = False
+    joined: Literal["", "zip", "longest", "concat"] = ""
+    parts: tuple["MappedArgument", ...] = ()
+
+    def sources(self) -> tuple[int, ...]:
+        """Return the nodes whose results decide its length."""
+        if self.node is not None:
+            return (self.node,)
+        return tuple(node for part in self.parts for node in part.sources())
 
 
 class TaskSpec(Struct, frozen=True, omit_defaults=True):
@@ -219,6 +230,8 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         callbacks: What is called after the outcomes of its runs.
         presets: Name → params that people may start a run with by that name.
         deadlines: The moments by which its runs are to have ended.
+        by_instance: Trigger rules count the instances of mapped tasks, as in Airflow, and a task
+            that is mapped over what did not succeed could not start.
     """
 
     dag_id: str
@@ -248,6 +261,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     callbacks: Callbacks = {}
     presets: dict[str, dict[str, Any]] = {}
     deadlines: tuple[DeadlineSpec, ...] = ()
+    by_instance: bool = False
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):

@@ -47,21 +47,57 @@ def run_attempt(
         legacy: Whether the context has the names of older versions, too.
     """
     log = structlog.get_logger("task")
-    questions.address = (order.dag_id, order.run_id, order.task_id, order.map_index)
-    questions.first_look = order.first_look
-    task_runner.SUPERVISOR_COMMS = questions
+    _answer_from(questions, order)
     # Since 3.3 results of the types that operators declare are read only after this.
     register = getattr(task_runner, "_register_deserialization_allowed_classes", None)
     if register is not None:
         register(dag, log)
     ti = _task_instance(dag, order)
-    context = ti.get_template_context()
-    if legacy:
-        add_old_names(context)
+    context = _context_of(ti, legacy=legacy)
     state, _, error = task_runner.run(ti, context, log)
     context["exception"] = error
     task_runner.finalize(ti, state, context, log, error)
-    return _end(questions, error, order)
+    return _end(questions, error)
+
+
+def call_callbacks(
+    dag: Any, order: AirflowOrder, questions: AttemptQuestions, *, legacy: bool
+) -> AttemptReport:
+    """Call what a DAG has for the end of a run, with the context of one of its tasks, as Airflow.
+
+    Args:
+        dag: The DAG.
+        order: Says what is called, why, and of which task the context is.
+        questions: Answers it.
+        legacy: Whether the context has the names of older versions, too.
+    """
+    _answer_from(questions, order)
+    context = _context_of(_task_instance(dag, order), legacy=legacy)
+    context["reason"] = order.reason
+    given = getattr(dag, f"{order.callback}_callback")
+    failure: Exception | None = None
+    for call in given if isinstance(given, list | tuple) else (given,):
+        try:
+            call(context)
+        except Exception as error:  # noqa: BLE001 - the others are called, too
+            traceback.print_exc()
+            failure = failure or error
+    if failure is None:
+        return AttemptReport("success")
+    return AttemptReport("failed", error_type=type(failure).__name__, error_message=str(failure))
+
+
+def _answer_from(questions: AttemptQuestions, order: AirflowOrder) -> None:
+    questions.address = (order.dag_id, order.run_id, order.task_id, order.map_index)
+    questions.first_look = order.first_look
+    task_runner.SUPERVISOR_COMMS = questions
+
+
+def _context_of(ti: Any, *, legacy: bool) -> Any:
+    context = ti.get_template_context()
+    if legacy:
+        add_old_names(context)
+    return context
 
 
 def _task_instance(dag: Any, order: AirflowOrder) -> Any:
@@ -117,7 +153,7 @@ def _run(dag: Any, order: AirflowOrder) -> Any:
                 "source_dag_id": each.dag_id,
                 "source_run_id": each.run_id,
                 "source_map_index": -1 if each.run_id else None,
-                "source_aliases": [],
+                "source_aliases": [{"name": each.alias}] if each.alias else [],
                 "timestamp": each.time,
             }
             for each in order.events
@@ -142,9 +178,7 @@ def _pendulum(moment: datetime) -> Any:
     return pendulum.instance(moment.astimezone(UTC))
 
 
-def _end(
-    questions: AttemptQuestions, error: BaseException | None, order: AirflowOrder
-) -> AttemptReport:
+def _end(questions: AttemptQuestions, error: BaseException | None) -> AttemptReport:
     outcome = questions.outcome
     pushed = dict(questions.pushed)
     common: dict[str, Any] = {
@@ -152,6 +186,7 @@ def _end(
         "pushed": pushed,
         "rendered": {name: _shown(each) for name, each in questions.rendered.items()},
         "map_name": questions.map_name,
+        "length": questions.length,
     }
     if error is not None:
         common |= {
@@ -164,8 +199,9 @@ def _end(
         skipped = questions.skipped
         common |= {"skipped": None if skipped is None else tuple(skipped)}
         return AttemptReport("success", emitted=_emitted(outcome), **common)
-    if kind in ("DeferTask", "RescheduleTask"):
-        return AttemptReport("waiting", deferral=deferral_of(outcome, order), **common)
+    if kind in ("DeferTask", "RescheduleTask", "AwaitInputTask"):
+        deferral = deferral_of(outcome, questions.question)
+        return AttemptReport("waiting", deferral=deferral, **common)
     if kind == "RetryTask":
         delay = getattr(outcome, "retry_delay_seconds", None)
         return AttemptReport("retry", retry_after=delay, **common)
@@ -184,6 +220,7 @@ def _emitted(outcome: Any) -> tuple[EmittedAsset, ...]:
                     asset["uri"],
                     event.get("extra") or {},
                     event.get("partition_key"),
+                    event.get("source_alias_name") or "",
                 )
             )
     return tuple(found)

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
 from pubsubflow.airflow.inside.channel import Channel
+from pubsubflow.airflow.protocol import HumanQuestion
 
 RETURN_VALUE = "return_value"
 _OK = messages.OKResponse(ok=True)
@@ -146,6 +147,8 @@ class AttemptQuestions(ClientQuestions):
         rendered: Template fields as rendered.
         map_name: Name of the instance.
         pushed: Key → value of its XComs.
+        length: How many elements its result has for a task that is mapped over it.
+        question: Its question to people.
         address: DAG, run, task and map index of the attempt.
     """
 
@@ -158,17 +161,30 @@ class AttemptQuestions(ClientQuestions):
         self.pushed: dict[str, Any] = dict(pushed or {})
         self.address: tuple[str, str, str, int] = ("", "", "", -1)
         self.first_look: Any = None
+        self.length: int | None = None
+        self.question: HumanQuestion | None = None
 
-    @answers("SucceedTask", "TaskState", "DeferTask", "RetryTask", "RescheduleTask")
+    @answers(
+        "SucceedTask", "TaskState", "DeferTask", "RetryTask", "RescheduleTask", "AwaitInputTask"
+    )
     def keep_outcome(self, msg: Any) -> Any:
         """Keep how the attempt has ended."""
         self.outcome = msg
         return _OK
 
-    @answers("AwaitInputTask")
-    def await_input_task(self, msg: Any) -> Any:  # noqa: ARG002
-        """Refuse to wait for people."""
-        raise UnsupportedError("waiting for people (HITL)")
+    @answers("CreateHITLDetailPayload")
+    def create_hitl_detail_payload(self, msg: Any) -> Any:
+        """Keep a question to people, which the attempt then waits for."""
+        self.question = HumanQuestion(
+            subject=msg.subject,
+            options=tuple(msg.options),
+            body=msg.body,
+            defaults=tuple(msg.defaults or ()),
+            multiple=bool(msg.multiple),
+            params=dict(msg.params or {}),
+            people=tuple(each.name for each in msg.assigned_users or ()),
+        )
+        return messages.HITLDetailRequestResult(**msg.model_dump(exclude={"type"}))
 
     @answers("SkipDownstreamTasks")
     def skip_downstream_tasks(self, msg: Any) -> Any:
@@ -199,6 +215,8 @@ class AttemptQuestions(ClientQuestions):
         if (msg.dag_id, msg.run_id, msg.task_id) != self.address[:3]:
             raise UnsupportedError("pushing an XCom for another task")
         self.pushed[msg.key] = msg.value
+        if msg.key == RETURN_VALUE:
+            self.length = msg.mapped_length
         return _OK
 
     @answers("DeleteXCom")
@@ -264,6 +282,13 @@ class AttemptQuestions(ClientQuestions):
             map_index=index,
         )
         return found
+
+    @answers("GetAssetByName", "GetAssetByUri")
+    def get_asset(self, msg: Any) -> Any:
+        """Answer with an asset."""
+        by_name = type(msg).__name__ == "GetAssetByName"
+        wanted = {"name": msg.name} if by_name else {"uri": msg.uri}
+        return messages.AssetResult(**self.request("asset", **wanted), group="asset", extra={})
 
     @answers("GetPrevSuccessfulDagRun")
     def get_prev_successful_dag_run(self, msg: Any) -> Any:  # noqa: ARG002

@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from pubsubflow.airflow.inside.attempt import run_attempt
+from pubsubflow.airflow.inside.attempt import call_callbacks, run_attempt
 from pubsubflow.airflow.inside.channel import Channel
 from pubsubflow.airflow.inside.comms import AttemptQuestions
 from pubsubflow.airflow.inside.learning import Learning
@@ -132,7 +132,8 @@ def _attempt(handed: Handed, found: Loaded) -> None:
     questions = AttemptQuestions(channel, order.pushed)
     try:
         with serve_wire(questions):
-            end = run_attempt(found.dags[order.dag_id], order, questions, legacy=legacy)
+            run = call_callbacks if order.callback else run_attempt
+            end = run(found.dags[order.dag_id], order, questions, legacy=legacy)
     except Exception as error:  # noqa: BLE001 - the SDK refuses what it was given
         text = f"the attempt could not be started or ended: {error}"
         name = type(error).__name__

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, Literal
 
+import msgspec
 from airflow.sdk.bases.skipmixin import SkipMixin as SdkSkipMixin
 from airflow.sdk.definitions import xcom_arg
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
+from airflow.sdk.definitions._internal.types import is_arg_set
 
 from pubsubflow.airflow.structure import (
     AssetStructure,
@@ -20,6 +22,7 @@ from pubsubflow.airflow.structure import (
 _DEFAULT_POOL = "default_pool"
 _DEFAULT_QUEUE = "default"
 _CALLBACKS = ("on_execute", "on_failure", "on_success", "on_retry", "on_skipped")
+_RUN_CALLBACKS = ("on_success", "on_failure")
 _NOT_YET = {
     "run_as_user": "run_as_user: tasks run under the account of the daemon's tasks",
     "executor_config": "executor_config is not used",
@@ -48,9 +51,6 @@ def translate(dag: Any) -> DagStructure:
     notes = Notes()
     order = _ordered(dag)
     tasks = tuple(_task(task, notes) for task in order)
-    for name in ("on_success_callback", "on_failure_callback"):
-        if getattr(dag, name, None):
-            notes.add(f"{name} of the DAG is not called")
     for name in ("deadline", "fail_fast", "access_control"):
         if getattr(dag, name, None):
             notes.add(f"{name} of the DAG is not kept")
@@ -71,6 +71,7 @@ def translate(dag: Any) -> DagStructure:
         description=text or None,
         paused=bool(dag.is_paused_upon_creation),
         notes=notes.lines(),
+        calls=tuple(name for name in _RUN_CALLBACKS if getattr(dag, f"{name}_callback", None)),
     )
 
 
@@ -82,10 +83,15 @@ def _ordered(dag: Any) -> list[Any]:
 
 def _param(param: Any) -> ParamStructure:
     return ParamStructure(
-        value=param.value if param.has_value else None,
+        value=_as_json(param.value) if param.has_value else None,
         required=not param.has_value,
-        schema=dict(param.schema or {}),
+        schema=_as_json(dict(param.schema or {})),
     )
+
+
+def _as_json(value: Any) -> Any:
+    """Return a value as JSON has it: the keys of its dicts are texts, as for a form's choices."""
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=str))
 
 
 def _task(task: Any, notes: Notes) -> TaskStructure:
@@ -208,19 +214,17 @@ def _factor(name: str, value: Any) -> MapFactor:
     if isinstance(value, xcom_arg.PlainXComArg):
         return MapFactor(name, task_id=value.operator.task_id)
     if isinstance(value, xcom_arg.ZipXComArg):
-        return _combined(name, "zip", value.args)
+        filled = is_arg_set(value.fillvalue)
+        return _combined(name, "longest" if filled else "zip", value.args)
     if isinstance(value, xcom_arg.ConcatXComArg):
         return _combined(name, "concat", value.args)
     return MapFactor(name, length=len(value))
 
 
-def _combined(name: str, kind: str, parts: Sequence[Any]) -> MapFactor:
-    """Return the length where all parts are literals; else what is joined."""
-    found = [_factor(name, part) for part in parts]
-    lengths = [each.length for each in found if each.length is not None]
-    if len(lengths) == len(found):
-        return MapFactor(name, length=min(lengths) if kind == "zip" else sum(lengths))
-    return MapFactor(name, combined=kind)
+def _combined(
+    name: str, kind: Literal["zip", "longest", "concat"], parts: Sequence[Any]
+) -> MapFactor:
+    return MapFactor(name, combined=kind, parts=tuple(_factor(name, part) for part in parts))
 
 
 def _assets(given: Iterable[Any] | None, notes: Notes) -> tuple[AssetStructure, ...]:

@@ -1,12 +1,14 @@
 """Answers to the questions of attempts, from what our context offers a task."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import anyio.to_thread
 import msgspec
 
 from pubsubflow.airflow.protocol import Question
+from pubsubflow.airflow.structure import AssetStructure
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.result_keys import ResultAddress
 from pubsubflow.errors import ConfigError, NotFound
@@ -18,10 +20,12 @@ class AttemptAnswers:
 
     Args:
         ctx: The task's.
+        assets: Dataset URI → the asset that its DAG names.
     """
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, assets: Mapping[str, AssetStructure]) -> None:
         self._ctx = ctx
+        self._assets = assets
 
     async def answer(self, question: Question) -> Any:
         """Answer a question; what blocks does so in a thread.
@@ -59,6 +63,14 @@ class AttemptAnswers:
         # Airflow's tasks may read what any task has left, also one that is not before them.
         return self._ctx._data.left_values(address)  # noqa: SLF001
 
+    def _asset(self, arguments: Mapping[str, Any]) -> dict[str, str]:
+        """Return an asset by one of its fields; one that the DAG does not name is what it says."""
+        ((field, wanted),) = arguments.items()
+        for each in self._assets.values():
+            if each.kind == "asset" and getattr(each, field) == wanted:
+                return {"name": each.name, "uri": each.uri}
+        return {"name": wanted, "uri": wanted}
+
     def _previous_success(self, _: Mapping[str, Any]) -> dict[str, Any] | None:
         found = self._ctx.previous_success
         if found is None:
@@ -70,10 +82,11 @@ class AttemptAnswers:
         return {**interval, "start_date": found.started_at or found.created_at}
 
     async def _start_run(self, arguments: Mapping[str, Any]) -> str:
+        given = arguments.get("logical_time")  # a text, as it comes from the other process
         return await self._ctx.start_run(
             arguments["dag_id"],
             params=arguments["conf"],
-            logical_time=arguments.get("logical_time"),
+            logical_time=None if given is None else msgspec.convert(given, datetime),
             run_key=arguments.get("run_key"),
         )
 

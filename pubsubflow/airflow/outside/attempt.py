@@ -26,8 +26,10 @@ from pubsubflow.airflow.protocol import (
 from pubsubflow.airflow.structure import AssetStructure, TaskStructure
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.errors import Fail, RetryAfter, Skip
+from pubsubflow.model.runs.rules.forks import LEAVES_OUT
+from pubsubflow.model.wire.messages import EmittedEvent
 
-_RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
+RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
 _DEFERRED = "deferred"
 _IDS = uuid.UUID("9a2d1c52-4b53-4c5e-8d0a-7a52c1f7b1f4")
 
@@ -97,8 +99,8 @@ async def _run(ctx: Context, task: AirflowTask, resumed: Resumption) -> AttemptR
         place.variables,
         encode(order),
     )
-    lines = LogLines(ctx)
-    answers = AttemptAnswers(ctx)
+    lines = LogLines(ctx.log)
+    answers = AttemptAnswers(ctx, task.assets)
     try:
         async with attempt_client(place.address, request, lines.write) as client:
             report = await client.exchange(answers.answer)
@@ -111,8 +113,7 @@ async def _run(ctx: Context, task: AirflowTask, resumed: Resumption) -> AttemptR
 
 async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> AirflowOrder:
     run, index = ctx.run, ctx.task.map_index
-    identity = f"{run.run_id}/{task.structure.task_id}/{index}"
-    kind = _RUN_TYPES.get(run.kind, "manual")
+    kind = RUN_TYPES.get(run.kind, "manual")
     events: tuple[TriggeringEvent, ...] = ()
     if kind == "asset_triggered":
         events = await anyio.to_thread.run_sync(_events, ctx, task)
@@ -126,7 +127,7 @@ async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> Airflo
         started_at=datetime.now(UTC),
         attempt=ctx.attempt,
         max_tries=task.structure.retries,
-        ti_id=str(uuid.uuid5(_IDS, identity)),
+        ti_id=instance_id(run.run_id, task.structure.task_id, index),
         tick=run.logical_time,
         conf=dict(params),
         partition=run.partition,
@@ -138,7 +139,13 @@ async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> Airflo
         looks=resumed.looks,
         first_look=resumed.first_look,
         pushed=resumed.pushed,
+        answer=resumed.answer,
     )
+
+
+def instance_id(run_id: str, task_id: str, map_index: int) -> str:
+    """Return the id of a task instance, a UUID; the same for all of its attempts."""
+    return str(uuid.uuid5(_IDS, f"{run_id}/{task_id}/{map_index}"))
 
 
 def _events(ctx: Context, task: AirflowTask) -> tuple[TriggeringEvent, ...]:
@@ -156,6 +163,7 @@ def _events(ctx: Context, task: AirflowTask) -> tuple[TriggeringEvent, ...]:
                 event.dag_id,
                 event.task_id,
                 event.partition,
+                asset.name if asset is not None and asset.kind == "alias" else "",
             )
         )
     return tuple(found)
@@ -169,6 +177,7 @@ def _concluded(ctx: Context, task: AirflowTask, report: AttemptReport) -> Any:
     if report.state == "success":
         _emit(ctx, task, report)
         _follow(ctx, task, report)
+        ctx.length = report.length
         return report.value
     if report.state == "skipped":
         raise Skip(report.error_message or "skipped")
@@ -192,12 +201,16 @@ def _error(name: str, message: str, trace: str, kind: type[Exception]) -> Except
 def _emit(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
     for event in report.emitted:
         uri = dataset_uri(AssetStructure(event.name, event.uri))
-        if ctx.task.may_emit(uri):
+        if event.alias:
+            # What an alias stands for is known only now: `emit` takes outlets alone.
+            alias = dataset_uri(AssetStructure(event.alias, kind="alias"))
+            for each in (uri, alias):
+                ctx.emitted.append(EmittedEvent(each, event.extra, event.partition))
+        elif ctx.task.may_emit(uri):
             ctx.emit(uri, extra=event.extra, partition=event.partition)
         else:
             ctx.log.warning(
-                "the event of an asset that is not an outlet is not recorded: "
-                "aliases are not supported yet",
+                "the event of an asset that is not an outlet is not recorded",
                 asset=event.name,
                 task=task.structure.task_id,
             )
@@ -210,12 +223,9 @@ def _follow(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
     if role == "short_circuit":
         ctx.follow = () if skipped else ("all",)
     elif role == "branch":
-        further = set(skipped or ()) - set(task.following)
-        if further:
-            raise Fail(
-                f"it skips {', '.join(sorted(further))}, which do not follow it directly: that is "
-                "not supported yet"
-            )
-        ctx.follow = tuple(name for name in task.following if name not in (skipped or ()))
+        if set(skipped or ()) <= set(task.following):
+            ctx.follow = tuple(name for name in task.following if name not in (skipped or ()))
+        else:
+            ctx.follow = tuple(f"{LEAVES_OUT}{name}" for name in skipped or ())
     elif skipped:
         raise Fail("it skips tasks although its operator is not a branch")

@@ -5,6 +5,7 @@ from typing import Any
 
 from pubsubflow.airflow.outside.assets import dataset_uri, known_assets
 from pubsubflow.airflow.outside.attempt import AirflowTask, run_task
+from pubsubflow.airflow.outside.callbacks import RunCallback
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.structure import (
     AssetStructure,
@@ -19,7 +20,11 @@ from pubsubflow.authoring.schedules.expressions import AllSides, AnySide, Schedu
 from pubsubflow.authoring.schedules.timetables import Cron, Every, written_schedule
 from pubsubflow.authoring.tasks.body import Binding, Kind
 from pubsubflow.authoring.tasks.graph import Node, Reference
-from pubsubflow.authoring.tasks.mapped.group_mapping import ExpandInput, GroupMapping
+from pubsubflow.authoring.tasks.mapped.group_mapping import (
+    ExpandInput,
+    GroupMapping,
+    JoinedElements,
+)
 from pubsubflow.authoring.tasks.options import Outlets, TaskOptions, check_id
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.spec import TriggerRule
@@ -89,10 +94,13 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
         "owner": found.owner,
         "description": found.description,
     }
+    last = found.tasks[-1].task_id if found.tasks else ""
+    options |= {kind: RunCallback(place, kind, last) for kind in found.calls if last}
     if found.schedule == {"continuous": True}:
         options["max_active_runs"] = 1
     dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
     dag.params = _params(found)
+    dag.by_instance = True
     downstream: dict[str, list[str]] = {}
     for task in found.tasks:
         for before in task.upstream:
@@ -124,7 +132,7 @@ def _add(
     dag: DAG, task: TaskStructure, body: AirflowBody, mappings: dict[str, GroupMapping]
 ) -> None:
     """Add a task to the DAG, after those before it."""
-    factors = tuple(_expanded(dag, task, number) for number in range(len(task.factors)))
+    factors = tuple(_expanded(dag, factor) for factor in task.factors)
     node = Node(
         dag,
         check_id(task.task_id, "task_id"),
@@ -137,26 +145,21 @@ def _add(
     if task.map_group:
         mapping = mappings.setdefault(task.map_group, GroupMapping(task.map_group, factors))
         node.mapping = mapping
-        factors = mapping.inputs
     for before in task.upstream:
         node.run_after(dag.nodes[before])
-    for each in factors:
-        if isinstance(each.values, Reference):
-            node.run_after(each.values.node)
     node.fails_run = task.fails_run
 
 
-def _expanded(dag: DAG, task: TaskStructure, number: int) -> ExpandInput:
-    factor: MapFactor = task.factors[number]
+def _expanded(dag: DAG, factor: MapFactor) -> ExpandInput:
+    """Return an input of which only the number of elements counts: the SDK finds them inside."""
     name = factor.name or "kwargs"
+    values: Any = list(range(factor.length or 0))
     if factor.combined:
-        raise DefinitionError(
-            f"task {task.task_id!r} is mapped over the {factor.combined} of several results, which "
-            "is not supported yet: map it over the result of a task that joins them"
-        )
-    if factor.task_id is not None:
-        return ExpandInput(name, Reference(dag.nodes[factor.task_id]))
-    return ExpandInput(name, list(range(factor.length or 0)))
+        parts = tuple(_expanded(dag, part) for part in factor.parts)
+        values = JoinedElements(factor.combined, parts)
+    elif factor.task_id is not None:
+        values = Reference(dag.nodes[factor.task_id])
+    return ExpandInput(name, values, counted=True)
 
 
 def _options(dag: DAG, task: TaskStructure) -> TaskOptions:

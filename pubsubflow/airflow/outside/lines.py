@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from pubsubflow.authoring.runtime.context import Context
+from pubsubflow.authoring.runtime.logger import TaskLogger
 
 _LEVELS = {"debug", "info", "warning", "error", "critical"}
 # What the task runner says of itself in each attempt; it is the page's to show.
@@ -17,11 +17,11 @@ class LogLines:
     """Writes the output of one attempt to its log.
 
     Args:
-        ctx: The task's.
+        log: The log.
     """
 
-    def __init__(self, ctx: Context) -> None:
-        self._log = ctx.log
+    def __init__(self, log: TaskLogger) -> None:
+        self._log = log
 
     def write(self, line: str) -> None:
         """Write one line."""

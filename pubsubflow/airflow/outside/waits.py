@@ -1,5 +1,6 @@
 """Waits of Airflow's tasks: a deferral waits on our side, and says how the task goes on."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,22 +8,31 @@ from msgspec import Struct
 
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.triggers import AirflowTrigger
-from pubsubflow.airflow.protocol import AttemptReport, Deferral
+from pubsubflow.airflow.protocol import AttemptReport, Deferral, HumanQuestion
+from pubsubflow.authoring.approvals.question import MAX_TITLE_CHARACTERS, ApprovalAnswer
+from pubsubflow.authoring.param import Param
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.errors import TriggerError, WaitTimeout
 
 _FAIL = "__fail__"
+_LATE = "Trigger timeout"
+CHOSEN = "_options"
+"""The field of the form for several options; Airflow allows no param of this name."""
+
+_ANSWERED = "answer"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 class Resumption(Struct, frozen=True):
     """How a task goes on after a wait.
 
     Attributes:
-        moment: Of a wait for time, its end.
+        moment: Of a wait for time, its end; of one for people, when they answered.
         looks: How often a sensor was rescheduled; `first_look` is when it began.
         pushed: What it had pushed before.
         report: The end of the task, when the wait has ended it.
+        answer: Of people.
     """
 
     next_method: str | None = None
@@ -32,6 +42,7 @@ class Resumption(Struct, frozen=True):
     first_look: datetime | None = None
     pushed: dict[str, Any] = {}
     report: AttemptReport | None = None
+    answer: dict[str, Any] | None = None
 
 
 async def wait_for(
@@ -50,12 +61,19 @@ async def wait_for(
         before: How it had gone on before.
         pushed: What it has pushed so far.
     """
+    if deferral.question is not None:
+        answer = await answer_of_people(ctx, deferral.question, deferral.timeout)
+        return Resumption(
+            deferral.next_method, deferral.next_kwargs, ctx.now(), pushed=pushed, answer=answer
+        )
     if deferral.until is None:
         return await _wait_for_trigger(ctx, place, deferral, pushed)
     await ctx.sleep(max(deferral.until - ctx.now().timestamp(), 0.0))
     if deferral.reschedule:
         first = before.first_look or ctx.run.created_at
         return Resumption(looks=before.looks + 1, first_look=first, pushed=pushed)
+    if deferral.expires:
+        return Resumption(_FAIL, {"error": _LATE}, pushed=pushed)
     if deferral.ends:
         return Resumption(report=AttemptReport("success", pushed=pushed))
     return Resumption(
@@ -80,7 +98,7 @@ async def _wait_for_trigger(
     try:
         event = await ctx.wait(trigger, timeout=deferral.timeout, name=name)
     except WaitTimeout:
-        return Resumption(_FAIL, {"error": "Trigger timeout"}, pushed=pushed)
+        return Resumption(_FAIL, {"error": _LATE}, pushed=pushed)
     except TriggerError as error:
         lines = [*str(error).splitlines(keepends=True), *getattr(error, "__notes__", ())]
         failure = {"error": "Trigger failure", "traceback": lines}
@@ -98,3 +116,89 @@ async def _wait_for_trigger(
     return Resumption(
         deferral.next_method, {**kwargs, "event": found.get("payload")}, pushed=pushed
     )
+
+
+async def answer_of_people(
+    ctx: Context, question: HumanQuestion, limit: float | None
+) -> dict[str, Any]:
+    """Wait for people, and return their answer as the operators of Airflow take it.
+
+    Args:
+        ctx: The task's.
+        question: The question; its people may answer, or else all operators.
+        limit: Seconds; then its defaults are the answer, or there is an error.
+    """
+    subject = question.subject.strip() or ctx.task.task_id
+    long = len(subject) > MAX_TITLE_CHARACTERS
+    details = "\n\n".join(filter(None, (subject if long else None, question.body)))
+    named = tuple(f"user:{name}" for name in question.people if _NAME.fullmatch(name))
+    try:
+        given = await ctx.approve(
+            subject[: MAX_TITLE_CHARACTERS - 1] + "…" if long else subject,
+            options=(_ANSWERED,) if question.multiple else question.options,
+            form=_form(question) or None,
+            by=named or ("role:operator",),
+            details=details or None,
+            timeout=limit,
+        )
+    except WaitTimeout:
+        return _not_answered(question)
+    values = dict(given.values or {})
+    chosen = values.pop(CHOSEN, []) if question.multiple else [given.option]
+    return {
+        "chosen_options": chosen,
+        "params_input": values,
+        "responded_by_user": _user(given),
+        "timedout": False,
+    }
+
+
+def _user(given: ApprovalAnswer) -> dict[str, str] | None:
+    name = next(iter(given.people), None)
+    return None if name is None else {"id": name, "name": name}
+
+
+def _not_answered(question: HumanQuestion) -> dict[str, Any]:
+    if not question.defaults:
+        text = "The timeout has passed, and the response has not yet been received."
+        return {"error": text, "error_type": "timeout"}
+    return {
+        "chosen_options": list(question.defaults),
+        "params_input": {
+            name: each.get("value") for name, each in question.params.items() if _is_param(each)
+        },
+        "responded_by_user": None,
+        "timedout": True,
+    }
+
+
+def _form(question: HumanQuestion) -> dict[str, Param]:
+    form: dict[str, Param] = {}
+    if question.multiple:
+        items = {"enum": list(question.options)}
+        form[CHOSEN] = Param(list(question.defaults), type="array", items=items, unique_items=True)
+    for name, each in question.params.items():
+        form[name] = _param(each)
+    return form
+
+
+def _param(given: Any) -> Param:
+    """Return what is to be filled in: its schema is Airflow's, which the SDK checks again."""
+    made = Param()
+    if not _is_param(given):
+        made.default = given
+        return made
+    made.schema = {
+        key: each for key, each in (given.get("schema") or {}).items() if key != "$schema"
+    }
+    if given.get("description"):
+        made.schema.setdefault("description", given["description"])
+    if given.get("value") is not None:
+        made.default = given["value"]
+    elif "null" in made.schema.get("type", ()):
+        made.default = None
+    return made
+
+
+def _is_param(given: Any) -> bool:
+    return isinstance(given, dict) and "value" in given

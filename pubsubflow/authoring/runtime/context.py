@@ -152,11 +152,13 @@ class Context(WaitMethods, ResultMethods):
         events: Dataset → the events that this run consumed.
         log: Writes to the attempt's log: `ctx.log.info("loaded", rows=42)`.
         follow: Of a branch whose value is something else: the tasks that follow it.
+        length: The number of elements of its value, where that is not to be seen.
         trace: The distributed trace to which the task belongs, as HTTP headers: `traceparent` and
             perhaps `tracestate`; empty without one.
     """
 
     _data: DataSource
+    length: int | None = None
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from msgspec import Struct, field
 
 from pubsubflow.model.runs.mapped.advance import GroupAdvance
 from pubsubflow.model.runs.mapped.groups import GroupProgress, MappedGroup, group_total
+from pubsubflow.model.runs.mapped.lengths import after_sources, length_of
 from pubsubflow.model.runs.node_progress import UNDECIDED, NodeProgress
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.rules.forks import not_followed
@@ -272,7 +273,7 @@ class _Advance:
     def _decide_one(self, node: int) -> bool:
         """Start or resolve a node if its rule says so; return whether it is complete now."""
         task, entry = self._plan.spec.tasks[node], self._progress.nodes[node]
-        if entry.left_out_by or self._plan.scopes:
+        if entry.left_out_by or self._plan.scopes or self._plan.spec.by_instance:
             left_out = bool(entry.left_out_by)
             result = decide_node(self._plan, task, self._progress.nodes, left_out=left_out)
         elif waits_for_more(task.trigger_rule, self._progress.nodes, task.upstream):
@@ -280,6 +281,8 @@ class _Advance:
         else:
             upstream = [self._progress.nodes[number] for number in task.upstream]
             result = evaluate_rule(task.trigger_rule, upstream)
+        if self._plan.spec.by_instance and task.mapped_arguments:
+            result = after_sources(self._plan, task, self._progress.nodes, result)
         if result is TaskState.QUEUED and task.depends_on_past and self._hold(node):
             return False
         if result is TaskState.QUEUED and task.mapped_arguments:
@@ -307,7 +310,7 @@ class _Advance:
         nodes = self._progress.nodes
         # Rules such as `one_success` may start a task before all that it is mapped over is known.
         if not all(
-            each.node is None or nodes[each.node].complete for each in task.mapped_arguments
+            nodes[node].complete for each in task.mapped_arguments for node in each.sources()
         ):
             return None
         if task.kind == "empty" and task.start_wait is None and not task.map_group:
@@ -353,15 +356,14 @@ def mapped_lengths(plan: Plan, task: TaskSpec, progress: Progress) -> tuple[int,
     """
     sizes = []
     for argument in task.mapped_arguments:
-        if argument.node is None:
+        if argument.node is None and not argument.joined:
             sizes.append(argument.length or 0)
             continue
-        entry = progress.nodes[argument.node]
-        length = entry.success if plan.spec.tasks[argument.node].mapped else entry.length
-        if length is None and entry.success:
+        length = length_of(plan, argument, progress.nodes)
+        if length is None:
             name = argument.name or "expand_kwargs"
             return f"it is mapped over a result that is not a list or dict ({name})"
-        sizes.append(length or 0)
+        sizes.append(length)
     return tuple(sizes)
 
 

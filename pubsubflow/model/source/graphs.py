@@ -69,7 +69,7 @@ def _by_id(tasks: Sequence[TaskSpec]) -> dict[str, tuple[object, ...]]:
             {ids[node] for node in task.upstream},
             {ids[node] for node in task.inputs},
             [
-                (each.name, each.length, None if each.node is None else ids[each.node])
+                (each.name, each.length, each.joined, [ids[node] for node in each.sources()])
                 for each in task.mapped_arguments
             ],
             task.map_group,

@@ -15,7 +15,8 @@ from pubsubflow.model.wire.executor_spec import LOCAL
 PLAIN = 1
 MAPPED_GROUPS = 2
 EXECUTORS = 3
-FORMAT = EXECUTORS
+BY_INSTANCE = 4
+FORMAT = BY_INSTANCE
 """The newest format that is known. It grows by one with a field of a spec that must not be ignored;
 a spec has the oldest format that says what it needs."""
 
@@ -92,6 +93,8 @@ def decode_outlets(data: bytes) -> tuple[str, ...]:
 
 def needed_format(spec: DagSpec) -> int:
     """Return the oldest format that says what a definition needs."""
+    if spec.by_instance:
+        return BY_INSTANCE
     # Without their options these would run as another pod than the one that was asked for.
     if any(task.executor is not None and task.executor.name != LOCAL for task in spec.tasks):
         return EXECUTORS

@@ -1,6 +1,7 @@
 """Airflow's files run through a real daemon, in the interpreter that has Airflow."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 8 and page.import_errors else None
+            return page if len(page.items) == 11 and page.import_errors else None
 
         await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
         yield client
@@ -136,6 +137,33 @@ async def test_a_task_starts_a_run_of_another_dag(client):
     (run,) = [each async for each in client.runs(dag_id="called")]
     await client.wait(run.run_id, timeout_seconds=60)
     assert await result(client, run, "given") == [5, [1]]
+    assert run.logical_time == datetime(2026, 3, 4, tzinfo=UTC)
+
+
+async def test_a_callback_of_a_dag_has_the_context_of_the_task_that_failed(client):
+    run, _ = await ended(client, "tells")
+
+    async def called():
+        found = (await client.run(run.run_id)).callbacks
+        return found[0] if found and found[0].state in ("success", "failed") else None
+
+    call = await Signal().wait_until(called, seconds=60, poll_seconds=0.2)
+    day = f"{run.created_at:%Y-%m-%d}"
+    assert (call.state, call.name) == ("success", "on_failure_callback")
+    assert f"told tells fails task_failure {day}" in call.output
+
+
+async def test_an_event_through_an_alias_is_one_of_both(client):
+    await ended(client, "by_alias")
+
+    async def consumed():
+        found = [run async for run in client.runs(dag_id="of_alias")]
+        return next((run for run in found if run.ended_at), None)
+
+    run = await Signal().wait_until(consumed, seconds=60, poll_seconds=0.2)
+    assert await result(client, run, "numbers") == [2]
+    (event,) = [each async for each in client.events(dataset="s3://lake/monday")]
+    assert event.extra == {"n": 2}
 
 
 async def test_on_kill_of_a_cancelled_attempt_is_called(client, folder):
@@ -155,6 +183,7 @@ async def test_deferred_tasks_and_sensors(client):
     assert found == {
         "twice": "success",
         "unseen": "failed",
+        "late": "failed",
         "sensor": "success",
         "file": "success",
         "values": "success",
@@ -162,3 +191,4 @@ async def test_deferred_tasks_and_sensors(client):
     assert await result(client, run, "twice") == ["kept", 4, True]
     unseen = await client.task(run.run_id, "unseen")
     assert unseen.error.type == "TaskDeferralError"
+    assert (await client.task(run.run_id, "late")).error.type == "TaskDeferralTimeout"

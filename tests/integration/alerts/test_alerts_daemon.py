@@ -44,6 +44,7 @@ class RestartableDaemon:
 def daemon(tmp_path_factory, fresh_home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PUBSUBFLOW_CONN_PAGER", "x://ann:hush-hush@elsewhere/")
+        patch.setenv("PUBSUBFLOW_VAR_GREETING", "hello")
         patch.setenv("PUBSUBFLOW__ALERTS__RETRIES", "1")
         patch.setenv("PUBSUBFLOW__ALERTS__RETRY_DELAY_SECONDS", "0.1")
         patch.setenv("PUBSUBFLOW__ALERTS__AT_ONCE", "2")

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from inspect import Parameter, signature
-from typing import Any, NoReturn, Protocol
+from typing import Any, Literal, NoReturn, Protocol
 
 from pubsubflow.authoring.source_location import definition_error, suggestion
 
@@ -15,13 +15,32 @@ class ExpandInput:
     Attributes:
         name: Keyword of the task; empty for `expand_kwargs`.
         values: The elements, or the reference to the result that holds them.
+        counted: Only the number of elements matters: the task finds its own by itself.
     """
 
-    __slots__ = ("name", "values")
+    __slots__ = ("counted", "name", "values")
 
-    def __init__(self, name: str, values: Any) -> None:
+    def __init__(self, name: str, values: Any, *, counted: bool = False) -> None:
         self.name = name
         self.values = values
+        self.counted = counted
+
+
+class JoinedElements:
+    """What stands for the elements of several lists or results, of which only the number matters.
+
+    Attributes:
+        kind: `zip`, `longest` or `concat`; see `MappedArgument.joined`.
+        parts: The lists and results.
+    """
+
+    __slots__ = ("kind", "parts")
+
+    def __init__(
+        self, kind: Literal["zip", "longest", "concat"], parts: tuple[ExpandInput, ...]
+    ) -> None:
+        self.kind = kind
+        self.parts = parts
 
 
 class GroupMapping:

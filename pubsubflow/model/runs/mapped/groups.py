@@ -194,7 +194,7 @@ def mapped_groups(spec: DagSpec) -> tuple[MappedGroup, ...]:
             number,
             name,
             {task.node: place for place, task in enumerate(tasks)},
-            tuple(each.node for each in tasks[0].mapped_arguments if each.node is not None),
+            tuple(node for each in tasks[0].mapped_arguments for node in each.sources()),
             tasks[0],
         )
         for number, (name, tasks) in enumerate(members.items())

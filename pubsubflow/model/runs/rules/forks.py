@@ -5,6 +5,9 @@ from collections.abc import Iterable, Sequence
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.spec import TaskSpec, TriggerRule
 
+LEAVES_OUT = "!"
+"""Before a task id in what a branch follows: it leaves that out, and nothing else. No id has it."""
+
 
 def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]:
     """Return the nodes that a branch or a short circuit leaves out, in order.
@@ -15,8 +18,13 @@ def not_followed(plan: Plan, task: TaskSpec, follow: Sequence[str]) -> list[int]
     Args:
         plan: The DAG's version that the run has.
         task: The branch or the short circuit.
-        follow: Tasks, or groups, whose first tasks are meant.
+        follow: Tasks, or groups, whose first tasks are meant; or what is left out, anywhere, each
+            with `LEAVES_OUT` before its id.
     """
+    if follow and follow[0].startswith(LEAVES_OUT):
+        named = {each.removeprefix(LEAVES_OUT) for each in follow}
+        tasks = plan.spec.tasks
+        return [each.node for each in tasks if each.task_id in named and not _runs_anyway(each)]
     downstream = [
         [node for node in nodes if not _runs_anyway(plan.spec.tasks[node])]
         for nodes in plan.downstream

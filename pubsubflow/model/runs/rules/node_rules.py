@@ -31,8 +31,9 @@ def decide_node(
     # Before the rule: a branch that leaves a task out decides, whatever the rule says.
     if left_out:
         return TaskState.SKIPPED if all_complete(upstream) else None
+    by_instance = plan.spec.by_instance
     if not plan.scopes:
-        return evaluate_rule(task.trigger_rule, upstream)
+        return evaluate_rule(task.trigger_rule, upstream, by_instance=by_instance)
     if task.role != "teardown" and task.trigger_rule is not TriggerRule.ALWAYS:
         made = [entries[node] for node in plan.scopes[task.node].indirect_setups]
         if not all_complete(made):
@@ -44,4 +45,4 @@ def decide_node(
             return state if all_complete(upstream) else None
     tasks = plan.spec.tasks
     setups = [entries[node] for node in task.upstream if tasks[node].role == "setup"]
-    return evaluate_rule(task.trigger_rule, upstream, setups)
+    return evaluate_rule(task.trigger_rule, upstream, setups, by_instance=by_instance)

@@ -1,7 +1,7 @@
 """Trigger rules: whether a task starts, given how its upstream nodes have ended.
 
 An upstream node that is mapped counts as one task, in the state that it has as a whole, unless a
-rule says otherwise.
+rule says otherwise, or the DAG counts instances: then it counts as all of its instances.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,11 @@ from pubsubflow.model.spec import TriggerRule
 
 
 def evaluate_rule(
-    rule: TriggerRule, upstream: Sequence[NodeProgress], setups: Sequence[NodeProgress] = ()
+    rule: TriggerRule,
+    upstream: Sequence[NodeProgress],
+    setups: Sequence[NodeProgress] = (),
+    *,
+    by_instance: bool = False,
 ) -> TaskState | None:
     """Evaluate a trigger rule over the states of the upstream nodes.
 
@@ -20,6 +24,7 @@ def evaluate_rule(
         rule: The rule.
         upstream: All upstream nodes.
         setups: Those of them that are setups.
+        by_instance: Whether a mapped node counts as its instances.
 
     Returns:
         QUEUED when the task may start, SKIPPED or UPSTREAM_FAILED when it never will, None while
@@ -35,7 +40,7 @@ def evaluate_rule(
         return None
     if rule is TriggerRule.ALL_DONE_SETUP_SUCCESS:
         return _after_setups(setups)
-    return _evaluate_complete(rule, upstream)
+    return _evaluate_complete(rule, upstream, by_instance)
 
 
 def waits_for_more(
@@ -74,8 +79,12 @@ def _after_setups(setups: Sequence[NodeProgress]) -> TaskState:
     return TaskState.SKIPPED if skipped else TaskState.UPSTREAM_FAILED
 
 
-def _evaluate_complete(rule: TriggerRule, upstream: Sequence[NodeProgress]) -> TaskState:
-    return _COMPLETE[rule](_Ends(upstream))
+def _evaluate_complete(
+    rule: TriggerRule,
+    upstream: Sequence[NodeProgress],
+    by_instance: bool,  # noqa: FBT001 - on the path of each task
+) -> TaskState:
+    return _COMPLETE[rule](_Instances(upstream) if by_instance else _Ends(upstream))
 
 
 class _Ends:
@@ -101,6 +110,16 @@ class _Ends:
     def instance_succeeded(self) -> bool:
         """Whether any instance of a node succeeded."""
         return any(entry.success for entry in self._upstream)
+
+
+class _Instances(_Ends):
+    """The ends of all instances of upstream nodes that are all complete."""
+
+    def __init__(self, upstream: Sequence[NodeProgress]) -> None:
+        self._upstream = upstream
+        self.success = self.instance_succeeded
+        self.failed = any(entry.failed or entry.upstream_failed for entry in upstream)
+        self.skipped = self.instance_skipped
 
 
 def _run_or_skip(*, run: bool) -> TaskState:

@@ -2,7 +2,7 @@
 
 import os
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from airflow.exceptions import AirflowFailException
@@ -14,7 +14,7 @@ from airflow.providers.standard.operators.python import (
     ShortCircuitOperator,
 )
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.sdk import DAG, Asset, dag, setup, task, task_group, teardown
+from airflow.sdk import DAG, Asset, AssetAlias, dag, setup, task, task_group, teardown
 from airflow.sdk.exceptions import AirflowSkipException
 
 orders = Asset("s3://lake/orders")
@@ -143,8 +143,9 @@ groups()
 
 with DAG("caller", schedule=None, start_date=datetime(2026, 1, 1)) as caller:
     TriggerDagRunOperator(
-        task_id="call", trigger_dag_id="called", trigger_run_id="one", conf={"rows": 5, "free": [1]}
-    )
+        task_id="call", trigger_dag_id="called", trigger_run_id="one",
+        conf={"rows": 5, "free": [1]}, logical_date=datetime(2026, 3, 4, tzinfo=UTC),
+    )  # fmt: skip
 
 
 @dag(schedule=None, start_date=datetime(2026, 1, 1), params={"rows": 1})
@@ -157,6 +158,37 @@ def called():
 
 
 called()
+
+
+def told(context):
+    print(
+        "told", context["dag_run"].dag_id, context["ti"].task_id, context["reason"], context["ds"]
+    )
+
+
+with DAG(
+    "tells", schedule=None, start_date=datetime(2026, 1, 1), on_failure_callback=[told]
+) as tells:
+    EmptyOperator(task_id="begins") >> PythonOperator(
+        task_id="fails", python_callable=lambda: 1 / 0, retries=0
+    )
+
+with DAG("by_alias", schedule=None, start_date=datetime(2026, 1, 1)) as by_alias:
+
+    @task(outlets=[AssetAlias("daily")])
+    def emit(*, outlet_events):
+        outlet_events[AssetAlias("daily")].add(Asset("s3://lake/monday"), extra={"n": 2})
+
+    emit()
+
+with DAG("of_alias", schedule=AssetAlias("daily"), start_date=datetime(2026, 1, 1)) as of_alias:
+
+    @task
+    def numbers(triggering_asset_events=None):
+        found = triggering_asset_events[AssetAlias("daily")]
+        return [event.extra["n"] for event in found]
+
+    numbers()
 
 
 def sleeps():

@@ -55,6 +55,12 @@ class Unseen(BaseOperator):
         self.defer(trigger=Blind(), method_name="never")
 
 
+class Late(BaseOperator):
+    def execute(self, context):
+        trigger = TimeDeltaTrigger(timedelta(hours=1))
+        self.defer(trigger=trigger, method_name="never", timeout=timedelta(milliseconds=50))
+
+
 def third_look():
     looks = os.environ["LOOKS"]
     with open(looks, "a") as file:
@@ -65,6 +71,7 @@ def third_look():
 with DAG("waiting", schedule=None, start_date=datetime(2026, 1, 1)):
     twice = Twice(task_id="twice")
     unseen = Unseen(task_id="unseen")
+    late = Late(task_id="late")
     sensor = PythonSensor(
         task_id="sensor", python_callable=third_look, mode="reschedule", poke_interval=0.05
     )

@@ -4,7 +4,10 @@ import os
 import time
 from pathlib import Path
 
-from pubsubflow import Fail, Skip, dag, task
+from pubsubflow import Fail, Skip, dag, task, variable
+
+# A callback gets the file as its run did.
+assert variable("greeting") == "hello"
 
 
 def say(ctx):

@@ -1,0 +1,155 @@
+"""Airflow's own example DAGs, of its core and of the standard provider, run through a daemon."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import anyio
+import pytest
+
+from pubsubflow.cli.daemon_process import child_daemon
+from pubsubflow.client import Client
+from support.airflow import airflow_python, run_inside
+from support.signals import Signal
+
+pytestmark = [pytest.mark.anyio, pytest.mark.soak]
+# Those that end otherwise here than in success, and why.
+OTHERWISE = {
+    "asset_alias_example_alias_consumer": "inlet events of an alias",
+    "asset_alias_example_alias_consumer_with_no_taskflow": "inlet events of an alias",
+    "read_asset_event": "inlet events",
+    "read_asset_event_from_classic": "inlet events",
+    "example_asset_state_store_consumer": "the state store of assets",
+    "example_asset_state_store_producer": "the state store of assets",
+    "example_task_state_store": "the state store of tasks",
+    "example_task_state_store_async": "it calls what Airflow 3.3.2 has not: `aget`",
+    "example_external_task": "states of tasks of another DAG",
+    "example_external_task_marker_child": "states of tasks of another DAG",
+    "example_dag_decorator": "the internet",
+    "example_retry_policy": "the internet",
+    "example_sensors": "a sensor that waits for an hour",
+    "example_params_ui_tutorial": "the default of a param is a time without a zone",
+    "tutorial_objectstorage": "pandas, which is not installed",
+    "example_failed_dag": "it fails by design",
+}
+# Timetables that only Airflow can compute.
+NOT_LOADED = {"example_asset_partition.py", "example_workday_timetable.py"}
+PARAMS = {
+    "example_params_ui_tutorial": {"required_field": "a text that is long enough"},
+    "example_passing_params_via_test_command": {"foo": "bar", "miff": "agg"},
+}
+SECONDS = 330
+AT_ONCE = 4
+WHERE = """
+def main():
+    import airflow, airflow.providers.standard as standard
+    for package in (airflow, standard):
+        print(package.__path__[0] + "/example_dags")
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    airflow_python()
+    made = tmp_path_factory.mktemp("examples")
+    (made / "where.py").write_text(WHERE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(made))
+        places = run_inside("where:main", home=made).decode().splitlines()[-2:]
+    for name, place in zip(("core", "standard"), places, strict=True):
+        ignored = shutil.ignore_patterns("__pycache__", "plugins", "libs", "__init__.py")
+        shutil.copytree(place, made / "dags" / name, ignore=ignored)
+    plugins = made / "home" / "plugins"
+    shutil.copytree(Path(places[0], "plugins"), plugins)
+    return made
+
+
+@pytest.fixture(scope="module")
+def url(folder, fresh_home):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__KIND", "airflow")
+        patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__PATH", ".")
+        patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__PYTHON", airflow_python())
+        patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__AIRFLOW_HOME", str(folder / "home"))
+        patch.setenv("PUBSUBFLOW_VAR_VARIABLE_KEY", "x")
+        with child_daemon(folder / "dags", home=fresh_home(folder / "own"), port=0) as started:
+            yield started
+
+
+async def loaded(client):
+    """Return the DAGs once all files are loaded: when no further one has come for a while."""
+    seen: list[int] = []
+
+    async def settled():
+        page = await client.dags(limit=500)
+        seen.append(len(page.items))
+        return page if len(seen) > 20 and seen[-1] and len(set(seen[-20:])) == 1 else None
+
+    return await Signal().wait_until(settled, seconds=300, poll_seconds=0.5)
+
+
+async def end_of(client, dag_id):
+    """Run a DAG; return its state, and the errors of its tasks."""
+    try:
+        run_id = await client.trigger(dag_id, params=PARAMS.get(dag_id))
+    except Exception as error:  # noqa: BLE001 - it is the outcome
+        return "refused", {"": str(error)[:150]}
+    try:
+        state = str((await client.wait(run_id, timeout_seconds=SECONDS)).state)
+    except Exception as error:  # noqa: BLE001 - likewise
+        state = f"not ended ({type(error).__name__})"
+    problems = {}
+    async for each in client.tasks(run_id):
+        if str(each.state) in ("success", "skipped", "upstream_failed"):
+            continue
+        index = "" if each.map_index is None else f".{each.map_index}"
+        error = (await client.task(run_id, each.task_id + index)).error
+        text = f"{error.type}: {error.message}" if error else ""
+        problems[each.task_id] = f"{each.state} {text}"[:160]
+    if not state.startswith(("success", "failed")):
+        await client.cancel(run_id)
+    return state, problems
+
+
+async def answer_all(client):
+    """Answer what waits for people: with the first option, and something for each field."""
+    while True:
+        async for each in client.approvals():
+            fields = (each.form or {}).get("properties", {})
+            values = {name: _filled(schema) for name, schema in fields.items()}
+            with suppress(Exception):  # answered meanwhile, or it fails and is listed
+                await client.answer_approval(each.id, each.options[0], values=values)
+        await anyio.sleep(1)
+
+
+def _filled(schema):
+    if schema.get("type") == "array":
+        return schema.get("items", {}).get("enum", [])[:1]
+    return "x"
+
+
+async def test_examples_succeed(url, folder):
+    async with Client(url) as client:
+        page = await loaded(client)
+        ends: dict[str, tuple[str, dict[str, str]]] = {}
+        limit = anyio.CapacityLimiter(AT_ONCE)
+
+        async def one(dag_id):
+            async with limit:
+                ends[dag_id] = await end_of(client, dag_id)
+
+        async with anyio.create_task_group() as people:
+            people.start_soon(answer_all, client)
+            async with anyio.create_task_group() as group:
+                for dag in page.items:
+                    group.start_soon(one, dag.dag_id)
+            people.cancel_scope.cancel()
+    other = {dag_id: end for dag_id, end in sorted(ends.items()) if end[0] != "success"}
+    for error in page.import_errors:
+        print("IMPORT", error.file, error.error.splitlines()[0])
+    for dag_id, end in other.items():
+        print("OTHER", dag_id, *end)
+    print("SUCCESS", len(ends) - len(other), "of", len(ends))
+    assert len(ends) - len(other) >= 75
+    assert {Path(error.file).name for error in page.import_errors} <= NOT_LOADED
+    assert other.keys() <= OTHERWISE.keys()

@@ -1,0 +1,127 @@
+"""Airflow's DAGs through the bridge without a daemon, to compare with what Airflow does of them."""
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pubsubflow.airflow.outside.dag_files import read_file
+from pubsubflow.airflow.protocol import HOSTS, BridgeSettings, encode
+from pubsubflow.authoring.dag import DAG
+from pubsubflow.authoring.registry import loading
+from support.airflow import START, airflow_python, run_inside
+
+BUNDLE = "beside"
+KIND = f"airflow:{BUNDLE}:legacy:0"
+
+
+class Outcome(msgspec.Struct):
+    """The end of a run.
+
+    Attributes:
+        state: Of the run.
+        states: `task_id` or `task_id.index` → state.
+        values: Likewise → what it has returned, as Airflow serialises it.
+    """
+
+    state: str
+    states: dict[str, str]
+    values: dict[str, Any]
+
+
+@contextmanager
+def bridge(folder: Path) -> Iterator[None]:
+    """Run the host of a bundle during the block; DAG files find it by their bundle."""
+    home = folder / "home"
+    home.mkdir()
+    settings = BridgeSettings(str(folder / f"{BUNDLE}.sock"), os.getpid())
+    encoded = base64.b64encode(encode(settings)).decode()
+    env = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    command = [airflow_python(), "-P", str(START), "pubsubflow.airflow.inside.host:main", encoded]
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        (folder / "host.log").open("wb") as log,
+        subprocess.Popen(command, env=env, stdout=log, stderr=log) as process,
+    ):
+        patch.setenv(HOSTS, str(folder))
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def bridged_dags(file: Path) -> dict[str, DAG]:
+    """Return the DAGs of a file, whose tasks run by the bridge."""
+    with loading(file.name) as found:
+        read_file(KIND, str(file.parent), str(file.parent), file.name, found)
+    return found.dags
+
+
+async def run_bridged(dag: DAG, **more: Any) -> Outcome:
+    """Run a DAG in this process, as `DAG.test` does, its attempts inside."""
+    found = await dag.atest(**more)
+    states, values = {}, {}
+    for each in (each for instances in found.tasks.values() for each in instances):
+        name = each.task_id if each.map_index < 0 else f"{each.task_id}.{each.map_index}"
+        states[name] = str(each.state.value)
+        if each.value is not None:
+            values[name] = each.value
+    return Outcome(str(found.state.value), states, values)
+
+
+def run_beside(folder: Path, dag_ids: list[str], home: Path) -> dict[str, Outcome]:
+    """Run DAGs of a folder by Airflow's own `dag.test()`, on a metadata database of its own."""
+    probe = json.loads(run_inside("pubsubflow.airflow.inside.probe:main", home=home))
+    if probe["versions"]["apache-airflow-core"].startswith("3.2."):
+        pytest.skip("dag.test() of Airflow 3.2 runs no task with the pydantic of today")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "integration/airflow/beside"))
+        patch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(folder))
+        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+        home.mkdir(exist_ok=True)
+        printed = run_inside("airflow_side:main", str(folder), *dag_ids, home=home)
+    lines = [line for line in printed.decode().splitlines() if line.startswith("OUTCOME ")]
+    found = (json.loads(line.removeprefix("OUTCOME ")) for line in lines)
+    return {each.pop("dag_id"): msgspec.convert(each, Outcome) for each in found}
+
+
+def differences(ours: Outcome, theirs: Outcome) -> dict[str, tuple[Any, Any]]:
+    """Return what differs: name → ours, theirs."""
+    found = {}
+    for kind in ("states", "values"):
+        here, there = getattr(ours, kind), getattr(theirs, kind)
+        if kind == "states":
+            there = _whole(here, there)
+        for name in sorted({*here, *there}):
+            if here.get(name) != there.get(name):
+                found[f"{kind[:-1]} of {name}"] = here.get(name), there.get(name)
+    if ours.state != theirs.state:
+        found["run"] = ours.state, theirs.state
+    return found
+
+
+def task_of(name: str) -> str:
+    """Return the task of an instance's name in an `Outcome`."""
+    task_id, _, index = name.rpartition(".")
+    return task_id if index.isdigit() else name
+
+
+def _whole(ours: Mapping[str, str], theirs: Mapping[str, str]) -> dict[str, str]:
+    """Return states in which a mapped task that has not begun is one instance, as here.
+
+    Airflow makes the instances of a literal with the run, so all of them end alike.
+    """
+    found = dict(theirs)
+    for name, state in ours.items():
+        instances = [each for each in theirs if each != name and task_of(each) == name]
+        if name not in theirs and {theirs[each] for each in instances} == {state}:
+            found = {each: its for each, its in found.items() if each not in instances}
+            found[name] = state
+    return found
