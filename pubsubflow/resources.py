@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -117,7 +118,8 @@ async def open_resources(
             account = await to_thread.run_sync(find_task_account, config, embedded)
             if config.bundles:
                 # Before the processes that find the hosts by their environment.
-                bundles = await to_thread.run_sync(find_bundles, config.bundles)
+                find = partial(find_bundles, config.bundles, config.home, account)
+                bundles = await to_thread.run_sync(find)
                 airflow = AirflowResources(bundles, stack.enter_context(hosts_folder(account)))
             fork_server = await stack.enter_async_context(
                 ForkServer.start(preload=PRELOAD, open_files=limit.before, account=account)

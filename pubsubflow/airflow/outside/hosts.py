@@ -1,12 +1,11 @@
 """Hosts of bundles: the processes with Airflow, which a daemon starts and keeps running."""
 
 import base64
-import json
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,14 @@ import msgspec
 import structlog
 from msgspec import Struct
 
-import pubsubflow
+from pubsubflow.airflow.outside.environments import environment_python
+from pubsubflow.airflow.outside.interpreter import (
+    Interpreter,
+    environment,
+    find_python,
+    probe,
+    start_command,
+)
 from pubsubflow.airflow.outside.place import kind_text
 from pubsubflow.airflow.outside.settings import AirflowBundleSettings
 from pubsubflow.airflow.protocol import HOSTS, BridgeSettings, encode
@@ -29,11 +35,8 @@ from pubsubflow.runner.task_account import TaskAccount
 log = structlog.get_logger(__name__)
 
 _LAUNCH = "pubsubflow.airflow.outside.hosts:launch"
-_START = Path(pubsubflow.__file__).parent / "airflow" / "inside" / "start.py"
-_OLDEST = (3, 2)
-_PROBE_SECONDS = 60.0
+_HOST = "pubsubflow.airflow.inside.host:main"
 _AGAIN_SECONDS = 2.0
-_OWN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 
 
 class HostLaunch(Struct, frozen=True):
@@ -45,63 +48,85 @@ class HostLaunch(Struct, frozen=True):
 
 
 class AirflowBundle(Struct, frozen=True):
-    """A bundle whose interpreter was found fit.
-
-    Attributes:
-        version: Of Airflow.
-        fingerprint: Changes with what is installed there.
-    """
+    """A bundle whose interpreter was found fit."""
 
     name: str
     settings: AirflowBundleSettings
-    python: str
-    version: str
-    fingerprint: str
+    interpreter: Interpreter
 
     @property
     def kind(self) -> str:
         """The kind of the bundle, for its manifest."""
-        return kind_text(self.name, self.fingerprint, legacy=self.settings.legacy)
+        fingerprint = self.interpreter.fingerprint
+        return kind_text(self.name, fingerprint, legacy=self.settings.legacy)
 
 
-def find_bundles(configured: Mapping[str, AirflowBundleSettings]) -> list[AirflowBundle]:
+def find_bundles(
+    configured: Mapping[str, AirflowBundleSettings], home: Path, account: TaskAccount | None
+) -> list[AirflowBundle]:
     """Return the bundles of a configuration, each with what its interpreter has.
+
+    Args:
+        configured: Name → settings.
+        home: The daemon's home, where environments are kept that are made of requirements.
+        account: The account of the processes; None for the daemon's own.
 
     Raises:
         ConfigError: An interpreter is missing, or lacks something; the message says what.
     """
-    return [_probed(name, settings) for name, settings in configured.items()]
+    # The home is root's alone: another account reaches nothing in it.
+    kept = home if account is None else Path(account.shared)
+    folder = kept / "airflow" / "environments"
+    return [_probed(name, each, folder, account) for name, each in configured.items()]
 
 
-def _probed(name: str, settings: AirflowBundleSettings) -> AirflowBundle:
-    python = str(settings.interpreter(name))
-    probe = [python, "-P", str(_START), "pubsubflow.airflow.inside.probe:main"]
+def _probed(
+    name: str, settings: AirflowBundleSettings, folder: Path, account: TaskAccount | None
+) -> AirflowBundle:
+    option = "python" if settings.requirements is None else "requirements"
     try:
-        done = subprocess.run(
-            probe, capture_output=True, check=True, timeout=_PROBE_SECONDS, env=_environment({})
-        )
-        found = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", b"") or str(error).encode()
-        last = detail.decode(errors="replace").strip().splitlines()[-1:]
+        python = _python(name, settings, folder)
+        if account is not None:
+            _check_readable(account, python)
+        return AirflowBundle(name, settings, probe(python))
+    except ConfigError as error:
+        raise ConfigError(f"configuration: bundles.{name}.{option}: {error}") from error
+
+
+def _check_readable(account: TaskAccount, python: str) -> None:
+    """Check that the account of tasks can start an interpreter, which we can in any case."""
+    # Links of a virtual environment lead elsewhere.
+    refusal = account.refusal([python, os.path.realpath(python)])
+    if refusal is not None:
         raise ConfigError(
-            f"configuration: bundles.{name}.python: {python} cannot be used: {' '.join(last)}"
-        ) from error
-    versions = found["versions"]
-    version = versions["apache-airflow-core"] or ""
-    missing = [each for each, its in versions.items() if its is None]
-    if missing:
-        raise ConfigError(
-            f"configuration: bundles.{name}.python: {python} lacks {', '.join(missing)}: "
-            f"{python} -m pip install 'apache-airflow-core>=3.2' msgspec"
+            f"{refusal}: move it to where that account can read it, or set worker.run_as"
         )
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST:
-        raise ConfigError(
-            f"configuration: bundles.{name}.python: {python} has Airflow {version}, and 3.2 or "
-            "newer is needed: make an environment with `pip install 'apache-airflow-core>=3.2' "
-            "msgspec`; files written for Airflow 1.10 and 2 run there"
+
+
+def _python(name: str, settings: AirflowBundleSettings, folder: Path) -> str:
+    file = settings.requirements
+    if file is None:
+        options = f"bundles.{name}.python, or a file of requirements by bundles.{name}.requirements"
+        return str(settings.python or find_python(options))
+    if settings.python is not None:
+        raise ConfigError(f"bundles.{name}.python is given as well: one of them is enough")
+    began: list[float] = []
+
+    def on_make() -> None:
+        began.append(time.monotonic())
+        # A warning, as the daemon starts no earlier than it is there.
+        log.warning(
+            "airflow.installing",
+            bundle=name,
+            requirements=str(file),
+            hint="an environment is made once for this file; it takes a minute or more",
         )
-    return AirflowBundle(name, settings, python, version, found["fingerprint"])
+
+    python = environment_python(file, folder, on_make=on_make)
+    if began:
+        seconds = round(time.monotonic() - began[0], 1)
+        log.warning("airflow.installed", bundle=name, seconds=seconds)
+    return python
 
 
 @contextmanager
@@ -160,7 +185,7 @@ class AirflowHosts:
         while True:
             target = encode(self._launch(bundle))
             child = await self._fork_server.fork(_LAUNCH, target)
-            log.info("airflow.host_started", bundle=bundle.name, version=bundle.version)
+            log.info("airflow.host_started", bundle=bundle.name, version=bundle.interpreter.airflow)
             async with child:
                 code = await child.wait()
             log.warning("airflow.host_ended", bundle=bundle.name, how=describe_exit(code))
@@ -169,10 +194,10 @@ class AirflowHosts:
     def _launch(self, bundle: AirflowBundle) -> HostLaunch:
         settings = bundle.settings
         home = settings.airflow_home or self._folder / bundle.name
-        env = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", **settings.env}
+        env = {"AIRFLOW_HOME": str(home), **settings.env}
         address = str(self._folder / f"{bundle.name}.sock")
         bridge = BridgeSettings(address, 0, settings.attempts, settings.files)
-        return HostLaunch(bundle.python, env, bridge)
+        return HostLaunch(bundle.interpreter.python, env, bridge)
 
 
 def launch(_: socket.socket, argument: bytes) -> None:
@@ -180,18 +205,11 @@ def launch(_: socket.socket, argument: bytes) -> None:
     wanted = msgspec.msgpack.decode(argument, type=HostLaunch)
     settings = msgspec.structs.replace(wanted.settings, parent=os.getppid())
     encoded = base64.b64encode(encode(settings)).decode()
-    env = _environment(wanted.env)
+    env = environment() | wanted.env
     beside = str(Path(wanted.python).parent)
     env["PATH"] = os.pathsep.join((beside, env.get("PATH", os.defpath)))
-    target = "pubsubflow.airflow.inside.host:main"
-    command = [wanted.python, "-P", str(_START), target, encoded]
+    command = start_command(wanted.python, _HOST, encoded)
     os.execve(wanted.python, command, env)  # noqa: S606 - a list of arguments, without a shell
-
-
-def _environment(further: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the other interpreter: without what points at this one."""
-    mine = {name: text for name, text in os.environ.items() if name not in _OWN}
-    return {**mine, **further}
 
 
 def kinds_of(bundles: list[AirflowBundle]) -> dict[str, str]:

@@ -1,13 +1,9 @@
 """Settings of bundles: which folders hold Airflow's DAG files, and the interpreter that has it."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-
-from pubsubflow.errors import ConfigError
 
 _Count = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -20,6 +16,7 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
         path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself.
         python: The interpreter that has Airflow and msgspec; the one beside the command `airflow`
             when None.
+        requirements: In its place a file as pip reads it, of which an environment is made.
         airflow_home: The folder of `airflow.cfg`, `plugins/` and `config/`; an empty one, for the
             life of the daemon, when None.
         legacy: Whether names and keywords of Airflow 1.10 and 2 are replaced.
@@ -31,6 +28,7 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kind: Literal["airflow"]
     path: str = "."
     python: Path | None = None
+    requirements: Path | None = None
     airflow_home: Path | None = None
     legacy: bool = True
     attempts: _Count = 32
@@ -41,24 +39,3 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def base(self) -> str:
         """The folder as bundles name it: empty for the DAGs folder itself."""
         return "" if self.path in ("", ".") else Path(self.path).as_posix().removeprefix("./")
-
-    def interpreter(self, name: str) -> Path:
-        """Return the interpreter.
-
-        Args:
-            name: Of the bundle, for the message.
-
-        Raises:
-            ConfigError: None is named, and the command `airflow` is not found.
-        """
-        if self.python is not None:
-            return self.python
-        command = shutil.which("airflow")
-        beside = None if command is None else Path(command).resolve().parent / "python"
-        if beside is None or not os.access(beside, os.X_OK):
-            raise ConfigError(
-                f"configuration: bundles.{name}.python names no interpreter, and the command "
-                "airflow is not on the PATH: make one with `python -m venv …` and `pip install "
-                "'apache-airflow-core>=3.2' msgspec`, and name it there or by --airflow-python"
-            )
-        return beside

@@ -24,6 +24,7 @@ GIVEN = {
     "variables set": ["x", "y"],
     "variables import": ["FILE"],
     "connections import": ["FILE"],
+    "airflow import": ["--variables", "FILE"],
     "dead-letters resend": ["1"],
     "dead-letters discard": ["1"],
     "dead-letters edit": ["1", "--payload", "FILE"],
