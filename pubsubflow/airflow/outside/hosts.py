@@ -3,15 +3,17 @@
 import base64
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import msgspec
 import structlog
 from msgspec import Struct
@@ -29,6 +31,7 @@ from pubsubflow.airflow.outside.settings import AirflowBundleSettings
 from pubsubflow.airflow.protocol import HOSTS, BridgeSettings, encode
 from pubsubflow.errors import ConfigError
 from pubsubflow.exit_codes import describe_exit
+from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.task_account import TaskAccount
 
@@ -37,6 +40,7 @@ log = structlog.get_logger(__name__)
 _LAUNCH = "pubsubflow.airflow.outside.hosts:launch"
 _HOST = "pubsubflow.airflow.inside.host:main"
 _AGAIN_SECONDS = 2.0
+_LOOK_SECONDS = 2.0
 
 
 class HostLaunch(Struct, frozen=True):
@@ -151,10 +155,17 @@ def hosts_folder(account: TaskAccount | None) -> Iterator[Path]:
 class AirflowHosts:
     """The service that keeps a host running for each bundle.
 
+    A host is replaced when something is installed in its interpreter: the new one takes all that
+    comes, the old one ends with its last attempt.
+
     Args:
         bundles: The bundles.
         fork_server: Forks the processes, which end with it.
         folder: Of their sockets.
+
+    Attributes:
+        kinds: Base of a bundle → its kind, for the loader; it changes with the interpreter.
+        on_change: Called when a kind has changed.
     """
 
     def __init__(
@@ -163,6 +174,8 @@ class AirflowHosts:
         fork_server: ForkServer,
         folder: Path,
     ) -> None:
+        self.kinds = {each.settings.base(each.name): each.kind for each in bundles}
+        self.on_change: Callable[[], None] = lambda: None
         self._bundles = bundles
         self._fork_server = fork_server
         self._folder = folder
@@ -176,20 +189,36 @@ class AirflowHosts:
         """Keep the hosts running until the daemon stops."""
         async with anyio.create_task_group() as group:
             for bundle in self._bundles:
-                group.start_soon(self._keep, bundle)
+                group.start_soon(self._follow, bundle, group)
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
 
-    async def _keep(self, bundle: AirflowBundle) -> None:
+    async def _follow(self, bundle: AirflowBundle, group: anyio.abc.TaskGroup) -> None:
+        """Keep a host running, another one after each change of the interpreter."""
         while True:
-            target = encode(self._launch(bundle))
-            child = await self._fork_server.fork(_LAUNCH, target)
-            log.info("airflow.host_started", bundle=bundle.name, version=bundle.interpreter.airflow)
-            async with child:
+            retired = anyio.Event()
+            group.start_soon(self._keep, bundle, retired)
+            bundle = await _changed(bundle)
+            version = bundle.interpreter.airflow
+            log.warning("airflow.interpreter_changed", bundle=bundle.name, version=version)
+            retired.set()
+            self.kinds[bundle.settings.base(bundle.name)] = bundle.kind
+            self.on_change()
+
+    async def _keep(self, bundle: AirflowBundle, retired: anyio.Event) -> None:
+        """Keep a host running until it is retired; then wait for its last attempt."""
+        version = bundle.interpreter.airflow
+        while not retired.is_set():
+            child = await self._fork_server.fork(_LAUNCH, encode(self._launch(bundle)))
+            log.info("airflow.host_started", bundle=bundle.name, version=version)
+            async with child, anyio.create_task_group() as group:
+                group.start_soon(_end_when, retired, child)
                 code = await child.wait()
-            log.warning("airflow.host_ended", bundle=bundle.name, how=describe_exit(code))
-            await anyio.sleep(_AGAIN_SECONDS)
+                group.cancel_scope.cancel()
+            if not retired.is_set():
+                log.warning("airflow.host_ended", bundle=bundle.name, how=describe_exit(code))
+                await anyio.sleep(_AGAIN_SECONDS)
 
     def _launch(self, bundle: AirflowBundle) -> HostLaunch:
         settings = bundle.settings
@@ -212,6 +241,43 @@ def launch(_: socket.socket, argument: bytes) -> None:
     os.execve(wanted.python, command, env)  # noqa: S606 - a list of arguments, without a shell
 
 
-def kinds_of(bundles: list[AirflowBundle]) -> dict[str, str]:
-    """Return base → kind, for the loader."""
-    return {bundle.settings.base: bundle.kind for bundle in bundles}
+async def _end_when(retired: anyio.Event, child: ChildProcess) -> None:
+    await retired.wait()
+    child.interrupt(signal.SIGTERM)
+
+
+async def _changed(bundle: AirflowBundle) -> AirflowBundle:
+    """Wait until something is installed in an interpreter, and return the bundle with that."""
+    seen = seen_fit = _stamps(bundle)
+    while True:
+        await anyio.sleep(_LOOK_SECONDS)
+        now = _stamps(bundle)
+        # An installation changes much, one after the other: it has ended when a look finds nothing.
+        if now == seen and now != seen_fit:
+            seen_fit = now
+            try:
+                found = await anyio.to_thread.run_sync(probe, bundle.interpreter.python)
+            except ConfigError as error:
+                log.warning("airflow.interpreter_unfit", bundle=bundle.name, error=str(error))
+                continue
+            if found.fingerprint != bundle.interpreter.fingerprint:
+                return msgspec.structs.replace(bundle, interpreter=found)
+        seen = now
+
+
+def _stamps(bundle: AirflowBundle) -> list[int]:
+    """Return when the folders of distributions have changed; 0 for one that is gone."""
+    return [_stamp(folder) for folder in bundle.interpreter.folders]
+
+
+def _stamp(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - one number, every two seconds
+    except OSError:
+        return 0
+
+
+def elsewhere_of(bundles: list[AirflowBundle]) -> dict[str, Path]:
+    """Return name → folder, of the bundles that may lie outside of the DAGs folder."""
+    given = {each.name: Path(each.settings.path) for each in bundles}
+    return {name: folder for name, folder in given.items() if folder.is_absolute()}

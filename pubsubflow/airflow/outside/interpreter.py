@@ -23,6 +23,7 @@ class _Answer(Struct, frozen=True):
     python: str
     versions: dict[str, str | None]
     fingerprint: str
+    folders: tuple[str, ...] = ()
 
 
 class Interpreter(Struct, frozen=True):
@@ -33,12 +34,14 @@ class Interpreter(Struct, frozen=True):
         version: Of Python.
         airflow: The version of Airflow.
         fingerprint: Changes with what is installed there.
+        folders: Where distributions are installed.
     """
 
     python: str
     version: str
     airflow: str
     fingerprint: str
+    folders: tuple[str, ...] = ()
 
     def command(self, target: str, *arguments: str) -> list[str]:
         """Return the command that calls a function of the inside there.
@@ -96,7 +99,7 @@ def probe(python: str) -> Interpreter:
         )
     if versions["msgspec"] is None:
         raise ConfigError(f"{python} has no msgspec: {_install(python, 'msgspec')}")
-    return Interpreter(python, found.python, airflow, found.fingerprint)
+    return Interpreter(python, found.python, airflow, found.fingerprint, found.folders)
 
 
 def _install(python: str, what: str) -> str:

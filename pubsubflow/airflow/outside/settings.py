@@ -13,7 +13,8 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         kind: `airflow`.
-        path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself.
+        path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself. An absolute
+            one may lie elsewhere; its files are known below the bundle's name.
         python: The interpreter that has Airflow and msgspec; the one beside the command `airflow`
             when None.
         requirements: In its place a file as pip reads it, of which an environment is made.
@@ -35,7 +36,12 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     files: _Count = 16
     env: dict[str, str] = {}
 
-    @property
-    def base(self) -> str:
-        """The folder as bundles name it: empty for the DAGs folder itself."""
+    def base(self, name: str) -> str:
+        """Return the folder as bundles name it: empty for the DAGs folder itself.
+
+        Args:
+            name: Of the bundle.
+        """
+        if Path(self.path).is_absolute():
+            return name
         return "" if self.path in ("", ".") else Path(self.path).as_posix().removeprefix("./")
