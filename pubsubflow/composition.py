@@ -329,6 +329,7 @@ class Composition:
             result_settings=self._config.results,
             takes_over=self._resources.servers is not None,
             executors=[load_executor(*each) for each in self._config.executors.items()],
+            bundles=tuple(self._config.bundles),
         )
         self._metrics.append(worker.metrics)
         return worker

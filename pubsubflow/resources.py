@@ -20,7 +20,7 @@ from pubsubflow.embedded.os_account import choose_account
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
-from pubsubflow.model.wire.executor_spec import ExecutorSpec, executor_queue
+from pubsubflow.model.wire.executor_spec import ExecutorSpec, bundle_queue, executor_queue
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileLimit
@@ -217,6 +217,8 @@ async def _take_over(resources: DaemonResources) -> None:
     for queue in resources.config.worker.queues:
         for kind in ("sync", "async"):
             await bus.reset_consumer(STREAM_TASK, f"{queue}-{kind}")
+            for bundle in resources.config.bundles:
+                await bus.reset_consumer(STREAM_TASK, f"{bundle_queue(queue, bundle)}-{kind}")
         for name in resources.config.executors:
             await bus.reset_consumer(STREAM_TASK, executor_queue(queue, ExecutorSpec(name)))
     if resources.store is None:

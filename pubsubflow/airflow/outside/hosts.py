@@ -2,6 +2,7 @@
 
 import base64
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,7 @@ log = structlog.get_logger(__name__)
 
 _LAUNCH = "pubsubflow.airflow.outside.hosts:launch"
 _HOST = "pubsubflow.airflow.inside.host:main"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _AGAIN_SECONDS = 2.0
 _LOOK_SECONDS = 2.0
 
@@ -81,6 +83,11 @@ def find_bundles(
     # The home is root's alone: another account reaches nothing in it.
     kept = home if account is None else Path(account.shared)
     folder = kept / "airflow" / "environments"
+    for name in configured:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"configuration: bundles.{name}: a name may hold letters, digits, '_' and '-' only"
+            )
     return [_probed(name, each, folder, account) for name, each in configured.items()]
 
 
@@ -210,7 +217,7 @@ class AirflowHosts:
         """Keep a host running until it is retired; then wait for its last attempt."""
         version = bundle.interpreter.airflow
         while not retired.is_set():
-            child = await self._fork_server.fork(_LAUNCH, encode(self._launch(bundle)))
+            child = await self._fork_server.fork(_LAUNCH, encode(host_launch(bundle, self._folder)))
             log.info("airflow.host_started", bundle=bundle.name, version=version)
             async with child, anyio.create_task_group() as group:
                 group.start_soon(_end_when, retired, child)
@@ -220,25 +227,42 @@ class AirflowHosts:
                 log.warning("airflow.host_ended", bundle=bundle.name, how=describe_exit(code))
                 await anyio.sleep(_AGAIN_SECONDS)
 
-    def _launch(self, bundle: AirflowBundle) -> HostLaunch:
-        settings = bundle.settings
-        home = settings.airflow_home or self._folder / bundle.name
-        env = {"AIRFLOW_HOME": str(home), **settings.env}
-        address = str(self._folder / f"{bundle.name}.sock")
-        bridge = BridgeSettings(address, 0, settings.attempts, settings.files)
-        return HostLaunch(bundle.interpreter.python, env, bridge)
+
+def host_launch(bundle: AirflowBundle, folder: Path) -> HostLaunch:
+    """Return what the host of a bundle is started with.
+
+    Args:
+        bundle: The bundle.
+        folder: Of the hosts' sockets.
+    """
+    settings = bundle.settings
+    home = settings.airflow_home or folder / bundle.name
+    env = {"AIRFLOW_HOME": str(home), **settings.env}
+    address = str(folder / f"{bundle.name}.sock")
+    bridge = BridgeSettings(address, 0, settings.attempts, settings.files)
+    return HostLaunch(bundle.interpreter.python, env, bridge)
 
 
 def launch(_: socket.socket, argument: bytes) -> None:
     """Become the host of a bundle: the forked process is replaced by the other interpreter."""
     wanted = msgspec.msgpack.decode(argument, type=HostLaunch)
-    settings = msgspec.structs.replace(wanted.settings, parent=os.getppid())
+    command, env = host_start(wanted, os.getppid())
+    os.execve(wanted.python, command, env)  # noqa: S606 - a list of arguments, without a shell
+
+
+def host_start(wanted: HostLaunch, parent: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of a host's process.
+
+    Args:
+        wanted: What it is started with.
+        parent: Pid of the process that starts it, with which it ends.
+    """
+    settings = msgspec.structs.replace(wanted.settings, parent=parent)
     encoded = base64.b64encode(encode(settings)).decode()
     env = environment() | wanted.env
     beside = str(Path(wanted.python).parent)
     env["PATH"] = os.pathsep.join((beside, env.get("PATH", os.defpath)))
-    command = start_command(wanted.python, _HOST, encoded)
-    os.execve(wanted.python, command, env)  # noqa: S606 - a list of arguments, without a shell
+    return start_command(wanted.python, _HOST, encoded), env
 
 
 async def _end_when(retired: anyio.Event, child: ChildProcess) -> None:

@@ -102,7 +102,7 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 9 and len(page.import_errors) == 2 else None
+            return page if len(page.items) == 10 and len(page.import_errors) == 2 else None
 
         await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
         yield client
@@ -213,6 +213,14 @@ async def test_a_task_starts_a_run_of_another_dag(client):
     (run,) = [each async for each in client.runs(dag_id="called")]
     await client.wait(run.run_id, timeout_seconds=60)
     assert await result(client, run, "given") == [5, [1]]
+
+
+async def test_a_host_that_is_killed_is_started_again(client):
+    """Its attempts end with it, and their retries wait for the next one."""
+    run, found = await ended(client, "kills_host")
+    assert found == {"kills": "success"}
+    before, after = await result(client, run, "kills")
+    assert before != after
 
 
 async def test_on_kill_of_a_cancelled_attempt_is_called(client, folder):

@@ -1,5 +1,6 @@
 """Interpreters that do not fit are refused with what to do; export files of Airflow are read."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pubsubflow.airflow.outside.interpreter import find_python, probe
 from pubsubflow.airflow.outside.settings import AirflowBundleSettings
 from pubsubflow.cli.main import run
 from pubsubflow.errors import ConfigError, InvalidInput
+from pubsubflow.runner.task_account import TaskAccount
 
 JSON = r"""{"dw": {"conn_type": "postgres", "host": "db", "login": "ann", "password": "p/w",
   "schema": "sales", "port": 5432, "extra": "{\"a\": \"1\"}", "description": null}}"""
@@ -39,6 +41,22 @@ def test_a_bundle_whose_interpreter_lacks_something_is_refused(tmp_path, version
     settings = AirflowBundleSettings(kind="airflow", python=python)
     with pytest.raises(ConfigError, match=rf"^configuration: bundles\.team\.python: .*{message}"):
         find_bundles({"team": settings}, tmp_path, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has another account for tasks")
+def test_an_interpreter_that_the_account_of_tasks_cannot_read(tmp_path):
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    tmp_path.chmod(0o700)
+    settings = AirflowBundleSettings(kind="airflow", python=python)
+    account = TaskAccount("nobody", 65534, 65534, "/", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"user 65534.*: move it to where"):
+        find_bundles({"team": settings}, tmp_path, account)
+
+
+def test_a_bundle_with_a_name_that_no_queue_may_have(tmp_path):
+    with pytest.raises(ConfigError, match=r"bundles\.a\.b: a name may hold"):
+        find_bundles({"a.b": AirflowBundleSettings(kind="airflow")}, tmp_path, None)
 
 
 def test_no_interpreter():
