@@ -66,12 +66,14 @@ def make(release: str, seconds: float | None) -> None:
     if python_of(release) is not None:
         return
     folder, end = place(release), None if seconds is None else time.monotonic() + seconds
-    pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
+    # Our pip installs there: one of its own is not needed.
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
     # All that is needed is in the file: nothing is resolved.
-    pip += ["--no-deps", "--retries", "1", "-r", str(REQUIREMENTS / f"{release}.txt")]
+    pip += ["--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "--retries", "1"]
+    pip += ["-r", str(REQUIREMENTS / f"{release}.txt")]
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(folder)], end)
+        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], end)
         _run(pip, end)
     except NotMadeError as error:
         shutil.rmtree(folder, ignore_errors=True)
