@@ -13,8 +13,9 @@ DECLARED := pyproject.toml triggers/pyproject.toml constraints.txt
 # Two cores carry three workers: tests of processes wait more than they compute.
 WORKERS ?= 3
 XDIST := -n $(WORKERS) --dist loadfile
-# The Airflow of `make airflow`; 3.2.2 is the oldest one that is tested.
-AIRFLOW ?= 3.3.2
+# The releases of Airflow that `make airflow` tests, and the one of `make test`.
+AIRFLOW ?= 3.2.2 3.3.2
+NEWEST_AIRFLOW := 3.3.2
 REPORT := build/tests.xml
 SELECT = $(if $(K),-k '$(K)')
 
@@ -65,7 +66,8 @@ fmt: env ## Format, and mend what the linter can mend
 
 test: check audit docs ## Check everything: what CI runs
 	@mkdir -p build
-	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) --junit-xml=$(REPORT) || $(BIN)/python tools/again.py $(REPORT)
+	@$(BIN)/python -m tools.airflow_env $(NEWEST_AIRFLOW)
+	$(BIN)/python -m pytest -m "not soak" -rs $(XDIST) $(SELECT) --junit-xml=$(REPORT) || $(BIN)/python tools/again.py $(REPORT)
 
 unit: env ## Tests without servers
 	$(BIN)/python -m pytest -m "not soak" -n $(WORKERS) $(SELECT) tests/unit
@@ -89,10 +91,11 @@ papermill: ## Test the notebook operator with papermill and a kernel, in an envi
 	$(VENV)/papermill/bin/python -m pip install --quiet -c constraints.txt -e '.[papermill]' pytest
 	$(VENV)/papermill/bin/python -m pytest --noconftest -p no:cacheprovider -o addopts= tests/unit/operators/test_papermill.py
 
-airflow: env ## Run Airflow's files beside Airflow itself, which has an environment of its own
-	$(PYTHON) -m venv $(VENV)/airflow
-	$(VENV)/airflow/bin/python -m pip install --quiet apache-airflow-core==$(AIRFLOW) msgspec
-	AIRFLOW_PYTHON=$(abspath $(VENV))/airflow/bin/python $(BIN)/python -m pytest $(SELECT) tests/integration/airflow
+airflow: env ## Run Airflow's files beside Airflow itself, all tests with each release
+	$(BIN)/python -m tools.airflow_env --all
+	set -e; for release in $(AIRFLOW); do \
+	  AIRFLOW_RELEASE=$$release $(BIN)/python -m pytest -m "" -rs $(SELECT) tests/integration/airflow; \
+	done
 
 chart: ## Render the Helm chart by Helm's own code, in an environment of its own
 	$(PYTHON) -m venv $(VENV)/chart

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from pubsubflow.airflow.outside.hosts import AirflowHosts, kinds_of
+from pubsubflow.airflow.outside.hosts import AirflowHosts, elsewhere_of
 from pubsubflow.alerts import AlertService
 from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.bundles import CallbackBundles
@@ -107,6 +107,7 @@ class Composition:
         self._log_store = open_log_store(url) if url else None
         url = self._config.results.store
         self._result_store = FileStore(url, setting="results.store") if url else None
+        self._airflow_hosts: AirflowHosts | None = None
         self.api: Api | None = None
         self.on_import: Callable[[int, int], None] | None = None
 
@@ -219,7 +220,8 @@ class Composition:
         if airflow is None:
             return None
         fork_server = _built(self._resources.fork_server)
-        return AirflowHosts(airflow.bundles, fork_server, airflow.folder)
+        self._airflow_hosts = AirflowHosts(airflow.bundles, fork_server, airflow.folder)
+        return self._airflow_hosts
 
     def _loader(self) -> Service | None:
         if self._dags is None:
@@ -230,7 +232,8 @@ class Composition:
             dags_changed=self._publish_dags_changed,
             now=self._commands.clock.now,
         )
-        return Loader(
+        hosts, airflow = self._airflow_hosts, self._resources.airflow
+        loader = Loader(
             self._dags,
             fork_server=_built(self._resources.fork_server),
             store=catalog,
@@ -239,8 +242,12 @@ class Composition:
             settings=self._config.loader,
             read_variables=_built(self._resources.store).variables.read_plain,
             on_progress=self.on_import,
-            kinds=kinds_of(self._resources.airflow.bundles if self._resources.airflow else []),
+            kinds=hosts.kinds if hosts else None,
+            elsewhere=elsewhere_of(airflow.bundles) if airflow else None,
         )
+        if hosts is not None:
+            hosts.on_change = loader.look_again
+        return loader
 
     def _bundle_cache(self) -> BundleCache:
         """Return a cache of the services' own, on the folder that they share."""
@@ -322,6 +329,7 @@ class Composition:
             result_settings=self._config.results,
             takes_over=self._resources.servers is not None,
             executors=[load_executor(*each) for each in self._config.executors.items()],
+            bundles=tuple(self._config.bundles),
         )
         self._metrics.append(worker.metrics)
         return worker

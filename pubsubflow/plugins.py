@@ -30,6 +30,8 @@ GROUPS: Mapping[str, str] = {
 _OWN_TRIGGERS = {
     "pubsubflow.RunEnded": "pubsubflow.model.triggers:RunEnded",
     "pubsubflow.AirflowTrigger": "pubsubflow.airflow.outside.triggers:AirflowTrigger",
+    "airflow.AssetEvents": "pubsubflow.airflow.observe.watching:AirflowAssetEvents",
+    "airflow.Runs": "pubsubflow.airflow.observe.watching:AirflowRuns",
 }
 
 _OWN: Mapping[str, Mapping[str, str]] = {

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from pubsubflow.embedded.os_account import choose_account
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader import PRELOAD
 from pubsubflow.model.traces import Tracing
-from pubsubflow.model.wire.executor_spec import ExecutorSpec, executor_queue
+from pubsubflow.model.wire.executor_spec import ExecutorSpec, bundle_queue, executor_queue
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.open_files import OpenFileLimit
@@ -117,7 +118,8 @@ async def open_resources(
             account = await to_thread.run_sync(find_task_account, config, embedded)
             if config.bundles:
                 # Before the processes that find the hosts by their environment.
-                bundles = await to_thread.run_sync(find_bundles, config.bundles)
+                find = partial(find_bundles, config.bundles, config.home, account)
+                bundles = await to_thread.run_sync(find)
                 airflow = AirflowResources(bundles, stack.enter_context(hosts_folder(account)))
             fork_server = await stack.enter_async_context(
                 ForkServer.start(preload=PRELOAD, open_files=limit.before, account=account)
@@ -215,6 +217,8 @@ async def _take_over(resources: DaemonResources) -> None:
     for queue in resources.config.worker.queues:
         for kind in ("sync", "async"):
             await bus.reset_consumer(STREAM_TASK, f"{queue}-{kind}")
+            for bundle in resources.config.bundles:
+                await bus.reset_consumer(STREAM_TASK, f"{bundle_queue(queue, bundle)}-{kind}")
         for name in resources.config.executors:
             await bus.reset_consumer(STREAM_TASK, executor_queue(queue, ExecutorSpec(name)))
     if resources.store is None:

@@ -15,6 +15,7 @@ _CACHES = ("__pycache__", "node_modules")
 # Kubernetes replaces this link when it replaces the files of a volume.
 _SWAPPED = "..data"
 _COMPILED = (".pyc", ".pyo")
+_ARCHIVE = ".zip"
 _AIRFLOW_IGNORE = ".airflowignore"
 
 
@@ -28,11 +29,21 @@ class FileSignature(NamedTuple):
 
 
 class FolderPlace(NamedTuple):
-    """A folder with its links followed; another one when the folder was replaced."""
+    """A folder with its links followed; another one when the folder was replaced.
+
+    Attributes:
+        others: Likewise its folders that lie elsewhere.
+    """
 
     path: str
     device: int
     inode: int
+    others: tuple["FolderPlace", ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths."""
+        return self.path, *(each.path for each in self.others)
 
 
 class FolderScan:
@@ -75,23 +86,38 @@ class Folder:
 
     Args:
         path: The folder, or a single DAG file in it.
-        kinds: Folders in it that are bundles of their own → their kind; see `Manifest`.
+        kinds: Folders in it that are bundles of their own → their kind; see `Manifest`. It may
+            change between two scans.
+        elsewhere: Those of them that lie elsewhere → where; their files are named as if they lay
+            in the folder.
 
     Attributes:
         root: The folder as it was named, absolute; links in it are kept.
         kinds: Likewise.
 
     Raises:
-        ConfigError: The path does not exist.
+        ConfigError: The path does not exist, or a folder elsewhere has the name of one in it.
     """
 
-    def __init__(self, path: Path, kinds: Mapping[str, str] | None = None) -> None:
-        self.kinds = kinds or {}
+    def __init__(
+        self,
+        path: Path,
+        kinds: Mapping[str, str] | None = None,
+        elsewhere: Mapping[str, Path] | None = None,
+    ) -> None:
+        self.kinds = {} if kinds is None else kinds
         path = Path(os.path.abspath(path))  # noqa: PTH100 - without following links
         if not path.exists():
             raise ConfigError(f"the DAGs folder {path} does not exist; create it or name another")
         self.root = path if path.is_dir() else path.parent
         self._only = None if path.is_dir() else path.name
+        self._elsewhere = elsewhere or {}
+        for name, folder in self._elsewhere.items():
+            if (self.root / name).exists():
+                raise ConfigError(
+                    f"the folder {folder} cannot be known as {name}: {self.root} has that as well; "
+                    "give its bundle another name"
+                )
 
     @property
     def is_single_file(self) -> bool:
@@ -100,12 +126,22 @@ class Folder:
 
     def place(self) -> FolderPlace | None:
         """Return where the folder is now; None while it is missing."""
-        try:
-            path = os.path.realpath(self.root, strict=True)
-            facts = os.stat(path)  # noqa: PTH116 - the identity of a folder
-        except OSError:
-            return None
-        return FolderPlace(path, facts.st_dev, facts.st_ino)
+        place = _place(self.root)
+        if place is None or not self._elsewhere:
+            return place
+        others = (_place(each) for each in self._elsewhere.values())
+        return place._replace(others=tuple(each for each in others if each is not None))
+
+    def home_of(self, file: str) -> tuple[Path, str]:
+        """Return the folder in which a file lies, and its path in it."""
+        for name, folder in self._elsewhere.items():
+            if file == name or file.startswith(f"{name}/"):
+                return folder, file[len(name) + 1 :]
+        return self.root, file
+
+    def path_of(self, file: str) -> Path:
+        """Return where a file lies."""
+        return Path(*self.home_of(file))
 
     def scan(self, max_files: int) -> FolderScan:
         """Return the files below the root.
@@ -125,6 +161,9 @@ class Folder:
         os.stat(root)  # noqa: PTH116 - strings are what scandir gives, a thousand times
         scan.bases.update(self.kinds)
         _walk(root, "", (), scan, _Limits(max_files, frozenset()))
+        for name, folder in self._elsewhere.items():
+            if not scan.cut:
+                _add_elsewhere(name, folder, scan, max_files)
         if self._only is not None and self._only not in scan.files and scan.cut:
             facts = (self.root / self._only).stat()
             scan.files[self._only] = _signature(facts)
@@ -137,20 +176,47 @@ class Folder:
         return sorted(
             file
             for file in scan.files
-            if file.endswith(".py")
-            and (
-                self.kinds.get(scan.base_of(file))
-                or not any(part.startswith("_") for part in file.split("/"))
-            )
+            if file.endswith((".py", _ARCHIVE)) and self._may_define(file, scan)
         )
+
+    def _may_define(self, file: str, scan: FolderScan) -> bool:
+        if self.kinds.get(scan.base_of(file)):
+            return True
+        return file.endswith(".py") and not any(part.startswith("_") for part in file.split("/"))
 
     def is_relevant(self, path: str) -> bool:
         """Return whether a change of this path, with links followed, may change a bundle."""
-        parts = Path(os.path.relpath(path, os.path.realpath(self.root))).parts
+        roots = (os.path.realpath(each) for each in (*self._elsewhere.values(), self.root))
+        root = next((each for each in roots if path == each or path.startswith(f"{each}/")), "/")
+        parts = Path(os.path.relpath(path, root)).parts
         # The folder itself has no part in itself; it was touched, or it is not there any more.
         if not parts or parts[-1] in (IGNORE_FILE, _AIRFLOW_IGNORE, MARKER, _SWAPPED):
             return True
         return not any(_is_hidden(part) for part in parts)
+
+
+def _place(folder: Path) -> FolderPlace | None:
+    try:
+        path = os.path.realpath(folder, strict=True)
+        facts = os.stat(path)  # noqa: PTH116 - the identity of a folder
+    except OSError:
+        return None
+    return FolderPlace(path, facts.st_dev, facts.st_ino)
+
+
+def _add_elsewhere(name: str, folder: Path, scan: FolderScan, max_files: int) -> None:
+    """Add the files of a folder that lies elsewhere, below its name.
+
+    Raises:
+        OSError: It cannot be read: an empty one in its place would retire all its DAGs.
+    """
+    found = FolderScan()
+    _walk(os.path.realpath(folder), "", (), found, _Limits(max_files, frozenset()))
+    scan.files.update((f"{name}/{file}", facts) for file, facts in found.files.items())
+    scan.bases.update(f"{name}/{base}" for base in found.bases if base)
+    scan.skipped.update((f"{name}/{file}", reason) for file, reason in found.skipped.items())
+    scan.unreadable.update(f"{name}/{file}" for file in found.unreadable)
+    scan.cut = found.cut or len(scan.files) > max_files
 
 
 class _Limits(NamedTuple):

@@ -38,6 +38,8 @@ async def load_once(
     fork_server: ForkServer | None = None,
     settings: LoaderSettings | None = None,
     on_progress: Progress | None = None,
+    kinds: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, Path] | None = None,
 ) -> list[LoadedFile]:
     """Import every DAG file of a folder once, in path order; needs no daemon.
 
@@ -46,6 +48,8 @@ async def load_once(
         fork_server: Forks the child processes; one is started when None.
         settings: Limits.
         on_progress: Called after each import: how many files, of how many.
+        kinds: Folders of bundles of another kind; see `Folder`.
+        elsewhere: Where those of them lie that are not in the folder.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -54,7 +58,8 @@ async def load_once(
     imports: dict[str, ImportResult] = {}
     with tempfile.TemporaryDirectory(prefix="pubsubflow-") as place:
         cache = BundleCache(Path(place, "bundles"))
-        snapshot = await to_thread.run_sync(SnapshotReader(Folder(root), cache, settings).read)
+        folder = Folder(root, kinds, elsewhere)
+        snapshot = await to_thread.run_sync(SnapshotReader(folder, cache, settings).read)
         async with _fork_server_or_new(fork_server) as server:
             importer = Importer(cache, server, settings, environment_variables)
 

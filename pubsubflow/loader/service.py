@@ -100,6 +100,7 @@ class Loader:
         read_variables: Reads the variables that files use; of the environment if left out.
         on_progress: Called while files are imported: how many are, of how many.
         kinds: Folders of bundles of another kind; see `Folder`.
+        elsewhere: Where those of them lie that are not in the folder.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -117,12 +118,13 @@ class Loader:
         read_variables: ReadVariables | None = None,
         on_progress: Progress | None = None,
         kinds: Mapping[str, str] | None = None,
+        elsewhere: Mapping[str, Path] | None = None,
     ) -> None:
         self._on_progress = on_progress
         self._read_variables = read_variables or environment_variables
         self._bus = bus
         self._settings = settings or LoaderSettings()
-        self._folder = Folder(root, kinds)
+        self._folder = Folder(root, kinds, elsewhere)
         self._cache = cache
         self._reader = SnapshotReader(self._folder, cache, self._settings)
         self._importer = Importer(cache, fork_server, self._settings, self._read_variables)
@@ -141,6 +143,10 @@ class Loader:
         self._state.forget()
         self._folder_changed.set()
 
+    def look_again(self) -> None:
+        """Look whether files, or the kinds of bundles, have changed."""
+        self._folder_changed.set()
+
     async def run(
         self,
         stopping: anyio.Event,
@@ -153,7 +159,7 @@ class Loader:
         import takes long are not waited for. What would be the same as what is stored is not
         imported; where that is uncertain, it is after the start.
         """
-        watch = FolderWatch(self._folder, self._settings, self._notice)
+        watch = FolderWatch(self._folder, self._settings, self.look_again)
         async with AsyncExitStack() as stack:
             if self._bus is not None:
                 subscription = await self._bus.subscribe(
@@ -204,10 +210,6 @@ class Loader:
             return
         now = known_values(found, used)
         self._variables_changed([name for name in used if now[name] != used[name]])
-
-    def _notice(self) -> None:
-        """Take the notice that the folder has changed."""
-        self._folder_changed.set()
 
     async def _keep_scanning(self, group: anyio.abc.TaskGroup) -> None:
         while True:

@@ -135,7 +135,7 @@ class SnapshotReader:
         for path in scan.unreadable:
             if path.endswith(".py"):
                 reason = scan.skipped[path]
-                errors[path] = f"{self._folder.root}/{path}: it cannot be read: {reason}"
+                errors[path] = f"{self._folder.path_of(path)}: it cannot be read: {reason}"
         return Snapshot(self._bundles, files, errors, scan.skipped)
 
     def _add(
@@ -169,7 +169,8 @@ class SnapshotReader:
         limit = self._settings.max_file_bytes
         if signature.size > limit:
             return None
-        file = self._cache.ingest(Path(self._folder.root, path), limit, self._folder.root)
+        folder, name = self._folder.home_of(path)
+        file = self._cache.ingest(Path(folder, name), limit, folder)
         if file is None:
             return None
         # The mode of the scan counts: a change after it brings another scan.
@@ -191,7 +192,7 @@ class SnapshotReader:
         hash_ = bundle_hash(base, found.files, kind)
         if before is not None and before.hash == hash_:
             return before
-        root = str(self._folder.root / base) if base else str(self._folder.root)
+        root = str(self._folder.path_of(base))
         # The modules of another kind are imported elsewhere.
         isolated = () if kind else isolated_folders(found.files, self._imported(found.files))
         return Bundle(hash_, Manifest(root, base, found.files, isolated, kind))
@@ -228,7 +229,7 @@ class SnapshotReader:
     def _file_too_large(self, path: str, size: int) -> str:
         limit = self._settings.max_file_bytes
         return (
-            f"{self._folder.root}/{path}: the file has {max(size, limit + 1):,} bytes and "
+            f"{self._folder.path_of(path)}: the file has {max(size, limit + 1):,} bytes and "
             f"{limit:,} fit into a bundle; {_REMEDY}, or raise [loader] max_file_bytes"
         )
 

@@ -158,6 +158,10 @@ class LoaderState:
             # After an error any change counts: what the file would have read further is not known.
             if loaded.error is not None or contents(bundle.manifest, entry.found) != entry.found:
                 return True
+            before = self.bundles.get(loaded.bundle)
+            # Who reads it has changed: another interpreter may find something else in it.
+            if before is not None and before.manifest.kind != bundle.manifest.kind:
+                return True
             self._set(file, entry._replace(result=_moved(entry.result, bundle.hash)))
         if entry.renew_at is not None and entry.renew_at <= self._wall_clock():
             return True

@@ -40,7 +40,7 @@ class FolderWatch:
             self._deleted = False
             async with anyio.create_task_group() as group:
                 if place is not None:
-                    group.start_soon(self._watch, place.path)
+                    group.start_soon(self._watch, *place.paths)
                 # A notification about the folder itself comes from its parent, or from that of a
                 # link on the way to it. Looking is cheaper than watching all of these. A folder
                 # that is made anew may get the inode of the one that was deleted.
@@ -49,20 +49,20 @@ class FolderWatch:
                 group.cancel_scope.cancel()
             self._changed()
 
-    async def _watch(self, path: str) -> None:
+    async def _watch(self, *paths: str) -> None:
         halt = anyio.Event()
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_set_when_cancelled, halt)
                 changes = awatch(
-                    path,
+                    *paths,
                     watch_filter=lambda _, changed: self._folder.is_relevant(changed),
                     debounce=self._settings.gather_milliseconds,
                     step=_STEP_MILLISECONDS,
                     stop_event=halt,
                 )
                 async for found in changes:
-                    self._deleted = (Change.deleted, path) in found
+                    self._deleted = any((Change.deleted, path) in found for path in paths)
                     self._changed()
                     if self._deleted:
                         break
@@ -70,7 +70,7 @@ class FolderWatch:
         except* (OSError, RuntimeError) as errors:
             # Gone between two looks, or the system has no watches left: the scans go on.
             reason = str(errors.exceptions[0])
-            log.warning("loader.watch_failed", path=path, error=reason)
+            log.warning("loader.watch_failed", path=", ".join(paths), error=reason)
 
 
 async def _set_when_cancelled(event: anyio.Event) -> None:

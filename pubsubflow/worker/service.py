@@ -67,6 +67,7 @@ class Worker:
         result_settings: Which results are large, and whether there is a store for them.
         takes_over: Whether it succeeds a worker that died and may have had any message there is.
         executors: Those of plugins that it offers.
+        bundles: Names of the bundles of Airflow's files that it knows.
 
     Raises:
         ConfigError: The settings name an executor that is not among these.
@@ -88,6 +89,7 @@ class Worker:
         result_settings: ResultStoreSettings | None = None,
         takes_over: bool = False,
         executors: Sequence[OfferedExecutor] = (),
+        bundles: Sequence[str] = (),
     ) -> None:
         self._bus = bus
         self._result_settings = result_settings or ResultStoreSettings()
@@ -103,7 +105,7 @@ class Worker:
         self._by_subject: dict[str, Assignment] = {}
         self._forgettable: list[str] = []
         self._pools: dict[str, Engine] = {}  # also engines of executors, by name
-        self._offers = ExecutorOffers(executors, settings)
+        self._offers = ExecutorOffers(executors, settings, bundles)
         self._consumers: list[TaskConsumer] = []
         self._none_left = anyio.Event()
         self._confinements = Confinements(settings, worker_id)
@@ -228,6 +230,9 @@ class Worker:
             for offered in self._offers:
                 own = self._offers.queue(queue, offered.name)
                 self._consume_queue(own, own, self._pools[offered.name])
+        for queue in self._offers.of_bundles:
+            for kind in _KINDS:
+                self._consume_queue(f"{queue}-{kind}", f"{queue}.{kind}", self._pools[kind])
 
     def _consume_queue(self, durable: str, subject: str, engine: Engine) -> None:
         self._consumers.append(

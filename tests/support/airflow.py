@@ -1,4 +1,4 @@
-"""An interpreter with Airflow, for the tests of its bridge: `make airflow` makes one."""
+"""An interpreter with Airflow, for the tests of its bridge: `make test` makes one, if it can."""
 
 import os
 import subprocess
@@ -10,16 +10,24 @@ import pytest
 
 import pubsubflow
 from pubsubflow.airflow.structure import LoadedStructure
+from tools import airflow_env
 
 START = Path(pubsubflow.__file__).parent / "airflow" / "inside" / "start.py"
 
 
 def airflow_python() -> str:
-    """Return the interpreter, or skip the test."""
-    found = os.environ.get("AIRFLOW_PYTHON")
-    if not found:
-        pytest.skip("AIRFLOW_PYTHON names no interpreter with Airflow: `make airflow` makes one")
-    return found
+    """Return the interpreter, or skip the test.
+
+    It is that of AIRFLOW_PYTHON, else that of the release AIRFLOW_RELEASE, else the newest one's.
+    """
+    given = os.environ.get("AIRFLOW_PYTHON")
+    if given:
+        return given
+    release = os.environ.get("AIRFLOW_RELEASE") or airflow_env.releases()[-1]
+    found = airflow_env.python_of(release)
+    if found is None:
+        pytest.skip(f"Airflow {release} is not there: {airflow_env.reason(release)}")
+    return str(found)
 
 
 def run_inside(target: str, *arguments: str, home: Path) -> bytes:

@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,6 +29,8 @@ from pubsubflow.airflow.inside.triggers import serve_triggers
 from pubsubflow.airflow.inside.variables import GivenVariables
 from pubsubflow.airflow.protocol import BridgeSettings, ClientRequest, decode_settings
 from pubsubflow.runner.parent_death import end_with_parent
+
+_TRIGGERS = "triggers"
 
 
 class _Process:
@@ -52,28 +55,49 @@ class Host:
         self._wake, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         self._pid = os.getpid()
+        self._retired = False
 
     def serve(self) -> None:
-        """Accept clients until the parent is gone."""
+        """Accept clients until SIGTERM says that another host does, or the parent is gone."""
         path = Path(self._settings.socket)
         path.unlink(missing_ok=True)
         self._listener.bind(str(path))
         self._listener.listen(256)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, lambda *_: self._retire())
         signal.set_wakeup_fd(self._wake_writer, warn_on_full_buffer=False)
         poller = select.poll()
         poller.register(self._listener, select.POLLIN)
         poller.register(self._wake, select.POLLIN)
-        while True:
+        while not self._retired:
             ready = {fd for fd, _ in poller.poll()}
             if self._wake in ready:
                 os.read(self._wake, 4096)
                 self._reap()
             if self._listener.fileno() in ready:
-                sock, _ = self._listener.accept()
-                client = receive_client(sock)
-                if client is not None:
-                    self._serve_client(client)
+                self._accept()
+        # Those that connected here before the other host listened.
+        poller = select.poll()
+        poller.register(self._listener, select.POLLIN)
+        while poller.poll(0):
+            self._accept()
+        self._listener.close()
+        for key, process in self._processes.items():
+            process.control.close()
+            if key[0] == _TRIGGERS:  # they may wait for days: their clients begin anew
+                os.kill(process.pid, signal.SIGKILL)
+        with suppress(ChildProcessError):
+            while True:
+                os.wait()
+
+    def _accept(self) -> None:
+        sock, _ = self._listener.accept()
+        client = receive_client(sock)
+        if client is not None:
+            self._serve_client(client)
+
+    def _retire(self) -> None:
+        self._retired = True
 
     def _serve_client(self, client: Handed) -> None:
         request = client.request
@@ -83,7 +107,7 @@ class Host:
             client.close()
             return
         triggers = request.operation == "trigger"
-        key = ("triggers", request.folder) if triggers else file_key(request)
+        key = (_TRIGGERS, request.folder) if triggers else file_key(request)
         for _ in range(2):
             process = self._processes.pop(key, None) or self._start(client)
             # Put last: those used longest ago are first.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+import sysconfig
 from importlib.metadata import PackageNotFoundError, distributions, version
 
 _WANTED = ("apache-airflow-core", "apache-airflow-task-sdk", "msgspec")
@@ -19,4 +20,6 @@ def main() -> None:
     installed = sorted(f"{each.name}=={each.version}" for each in distributions())
     fingerprint = hashlib.sha256("\n".join(installed).encode()).hexdigest()[:16]
     python = ".".join(map(str, sys.version_info[:3]))
-    print(json.dumps({"python": python, "versions": found, "fingerprint": fingerprint}))  # noqa: T201
+    folders = sorted({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+    facts = {"python": python, "versions": found, "fingerprint": fingerprint, "folders": folders}
+    print(json.dumps(facts))  # noqa: T201

@@ -28,6 +28,7 @@ from pubsubflow.authoring.tasks.mapped.group_mapping import (
 from pubsubflow.authoring.tasks.options import Outlets, TaskOptions, check_id
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.spec import TriggerRule
+from pubsubflow.model.wire.executor_spec import bundle_queue
 from pubsubflow.model.wire.waits import WaitSet
 
 _MOST_PRIORITY = 1_000
@@ -44,6 +45,11 @@ class AirflowBody:
 
     def __init__(self, task: AirflowTask) -> None:
         self._task = task
+
+    @property
+    def bundle(self) -> str:
+        """The name of its bundle."""
+        return self._task.place.bundle
 
     @property
     def kind(self) -> Kind:
@@ -137,7 +143,7 @@ def _add(
         dag,
         check_id(task.task_id, "task_id"),
         body,
-        _options(dag, task),
+        _options(dag, task, body.bundle),
         role=task.role if task.role in _ROLES else "task",  # type: ignore[arg-type]
         expand_inputs=() if task.map_group else factors,
     )
@@ -162,7 +168,7 @@ def _expanded(dag: DAG, factor: MapFactor) -> ExpandInput:
     return ExpandInput(name, values, counted=True)
 
 
-def _options(dag: DAG, task: TaskStructure) -> TaskOptions:
+def _options(dag: DAG, task: TaskStructure, bundle: str) -> TaskOptions:
     rule = _OLD_RULES.get(task.trigger_rule, task.trigger_rule)
     limit = {}
     if task.limit_all:
@@ -177,7 +183,7 @@ def _options(dag: DAG, task: TaskStructure) -> TaskOptions:
         retry_backoff=task.retry_backoff,
         max_retry_delay=task.max_retry_delay,
         trigger_rule=TriggerRule(rule),
-        queue=task.queue if plain else "default",
+        queue=bundle_queue(task.queue if plain else "default", bundle),
         pool=task.pool,
         pool_slots=task.pool_slots,
         priority=max(-_MOST_PRIORITY, min(task.priority, _MOST_PRIORITY)),

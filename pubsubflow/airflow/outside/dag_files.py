@@ -37,9 +37,10 @@ def read_file(kind: str, folder: str, root: str, file: str, into: LoadedDefiniti
         DefinitionError: A DAG cannot be run here; the message says why.
         HostUnreachable: The interpreter's process does not answer.
     """
-    # As Airflow's safe mode: a file without these words is a module of others.
+    # As Airflow's safe mode: a file without these words is a module of others. That of an archive
+    # looks at each of its modules.
     text = Path(folder, file).read_bytes().lower()
-    if not all(word in text for word in _MAY_HOLD_DAGS):
+    if file.endswith(".py") and not all(word in text for word in _MAY_HOLD_DAGS):
         return
     place = place_of(kind, folder, root, file)
     found = _imported(place)

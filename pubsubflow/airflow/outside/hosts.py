@@ -1,39 +1,48 @@
 """Hosts of bundles: the processes with Airflow, which a daemon starts and keeps running."""
 
 import base64
-import json
 import os
+import re
 import shutil
+import signal
 import socket
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.to_thread
 import msgspec
 import structlog
 from msgspec import Struct
 
-import pubsubflow
+from pubsubflow.airflow.outside.environments import environment_python
+from pubsubflow.airflow.outside.interpreter import (
+    Interpreter,
+    environment,
+    find_python,
+    probe,
+    start_command,
+)
 from pubsubflow.airflow.outside.place import kind_text
 from pubsubflow.airflow.outside.settings import AirflowBundleSettings
 from pubsubflow.airflow.protocol import HOSTS, BridgeSettings, encode
 from pubsubflow.errors import ConfigError
 from pubsubflow.exit_codes import describe_exit
+from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.task_account import TaskAccount
 
 log = structlog.get_logger(__name__)
 
 _LAUNCH = "pubsubflow.airflow.outside.hosts:launch"
-_START = Path(pubsubflow.__file__).parent / "airflow" / "inside" / "start.py"
-_OLDEST = (3, 2)
-_PROBE_SECONDS = 60.0
+_HOST = "pubsubflow.airflow.inside.host:main"
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")
 _AGAIN_SECONDS = 2.0
-_OWN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+_LOOK_SECONDS = 2.0
 
 
 class HostLaunch(Struct, frozen=True):
@@ -45,63 +54,90 @@ class HostLaunch(Struct, frozen=True):
 
 
 class AirflowBundle(Struct, frozen=True):
-    """A bundle whose interpreter was found fit.
-
-    Attributes:
-        version: Of Airflow.
-        fingerprint: Changes with what is installed there.
-    """
+    """A bundle whose interpreter was found fit."""
 
     name: str
     settings: AirflowBundleSettings
-    python: str
-    version: str
-    fingerprint: str
+    interpreter: Interpreter
 
     @property
     def kind(self) -> str:
         """The kind of the bundle, for its manifest."""
-        return kind_text(self.name, self.fingerprint, legacy=self.settings.legacy)
+        fingerprint = self.interpreter.fingerprint
+        return kind_text(self.name, fingerprint, legacy=self.settings.legacy)
 
 
-def find_bundles(configured: Mapping[str, AirflowBundleSettings]) -> list[AirflowBundle]:
+def find_bundles(
+    configured: Mapping[str, AirflowBundleSettings], home: Path, account: TaskAccount | None
+) -> list[AirflowBundle]:
     """Return the bundles of a configuration, each with what its interpreter has.
+
+    Args:
+        configured: Name → settings.
+        home: The daemon's home, where environments are kept that are made of requirements.
+        account: The account of the processes; None for the daemon's own.
 
     Raises:
         ConfigError: An interpreter is missing, or lacks something; the message says what.
     """
-    return [_probed(name, settings) for name, settings in configured.items()]
+    # The home is root's alone: another account reaches nothing in it.
+    kept = home if account is None else Path(account.shared)
+    folder = kept / "airflow" / "environments"
+    for name in configured:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"configuration: bundles.{name}: a name may hold letters, digits, '_' and '-' only"
+            )
+    return [_probed(name, each, folder, account) for name, each in configured.items()]
 
 
-def _probed(name: str, settings: AirflowBundleSettings) -> AirflowBundle:
-    python = str(settings.interpreter(name))
-    probe = [python, "-P", str(_START), "pubsubflow.airflow.inside.probe:main"]
+def _probed(
+    name: str, settings: AirflowBundleSettings, folder: Path, account: TaskAccount | None
+) -> AirflowBundle:
+    option = "python" if settings.requirements is None else "requirements"
     try:
-        done = subprocess.run(
-            probe, capture_output=True, check=True, timeout=_PROBE_SECONDS, env=_environment({})
-        )
-        found = json.loads(done.stdout)
-    except (OSError, ValueError, subprocess.SubprocessError) as error:
-        detail = getattr(error, "stderr", b"") or str(error).encode()
-        last = detail.decode(errors="replace").strip().splitlines()[-1:]
+        python = _python(name, settings, folder)
+        if account is not None:
+            _check_readable(account, python)
+        return AirflowBundle(name, settings, probe(python))
+    except ConfigError as error:
+        raise ConfigError(f"configuration: bundles.{name}.{option}: {error}") from error
+
+
+def _check_readable(account: TaskAccount, python: str) -> None:
+    """Check that the account of tasks can start an interpreter, which we can in any case."""
+    # Links of a virtual environment lead elsewhere.
+    refusal = account.refusal([python, os.path.realpath(python)])
+    if refusal is not None:
         raise ConfigError(
-            f"configuration: bundles.{name}.python: {python} cannot be used: {' '.join(last)}"
-        ) from error
-    versions = found["versions"]
-    version = versions["apache-airflow-core"] or ""
-    missing = [each for each, its in versions.items() if its is None]
-    if missing:
-        raise ConfigError(
-            f"configuration: bundles.{name}.python: {python} lacks {', '.join(missing)}: "
-            f"{python} -m pip install 'apache-airflow-core>=3.2' msgspec"
+            f"{refusal}: move it to where that account can read it, or set worker.run_as"
         )
-    if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < _OLDEST:
-        raise ConfigError(
-            f"configuration: bundles.{name}.python: {python} has Airflow {version}, and 3.2 or "
-            "newer is needed: make an environment with `pip install 'apache-airflow-core>=3.2' "
-            "msgspec`; files written for Airflow 1.10 and 2 run there"
+
+
+def _python(name: str, settings: AirflowBundleSettings, folder: Path) -> str:
+    file = settings.requirements
+    if file is None:
+        options = f"bundles.{name}.python, or a file of requirements by bundles.{name}.requirements"
+        return str(settings.python or find_python(options))
+    if settings.python is not None:
+        raise ConfigError(f"bundles.{name}.python is given as well: one of them is enough")
+    began: list[float] = []
+
+    def on_make() -> None:
+        began.append(time.monotonic())
+        # A warning, as the daemon starts no earlier than it is there.
+        log.warning(
+            "airflow.installing",
+            bundle=name,
+            requirements=str(file),
+            hint="an environment is made once for this file; it takes a minute or more",
         )
-    return AirflowBundle(name, settings, python, version, found["fingerprint"])
+
+    python = environment_python(file, folder, on_make=on_make)
+    if began:
+        seconds = round(time.monotonic() - began[0], 1)
+        log.warning("airflow.installed", bundle=name, seconds=seconds)
+    return python
 
 
 @contextmanager
@@ -126,10 +162,17 @@ def hosts_folder(account: TaskAccount | None) -> Iterator[Path]:
 class AirflowHosts:
     """The service that keeps a host running for each bundle.
 
+    A host is replaced when something is installed in its interpreter: the new one takes all that
+    comes, the old one ends with its last attempt.
+
     Args:
         bundles: The bundles.
         fork_server: Forks the processes, which end with it.
         folder: Of their sockets.
+
+    Attributes:
+        kinds: Base of a bundle → its kind, for the loader; it changes with the interpreter.
+        on_change: Called when a kind has changed.
     """
 
     def __init__(
@@ -138,6 +181,8 @@ class AirflowHosts:
         fork_server: ForkServer,
         folder: Path,
     ) -> None:
+        self.kinds = {each.settings.base(each.name): each.kind for each in bundles}
+        self.on_change: Callable[[], None] = lambda: None
         self._bundles = bundles
         self._fork_server = fork_server
         self._folder = folder
@@ -151,49 +196,112 @@ class AirflowHosts:
         """Keep the hosts running until the daemon stops."""
         async with anyio.create_task_group() as group:
             for bundle in self._bundles:
-                group.start_soon(self._keep, bundle)
+                group.start_soon(self._follow, bundle, group)
             task_status.started()
             await stopping.wait()
             group.cancel_scope.cancel()
 
-    async def _keep(self, bundle: AirflowBundle) -> None:
+    async def _follow(self, bundle: AirflowBundle, group: anyio.abc.TaskGroup) -> None:
+        """Keep a host running, another one after each change of the interpreter."""
         while True:
-            target = encode(self._launch(bundle))
-            child = await self._fork_server.fork(_LAUNCH, target)
-            log.info("airflow.host_started", bundle=bundle.name, version=bundle.version)
-            async with child:
-                code = await child.wait()
-            log.warning("airflow.host_ended", bundle=bundle.name, how=describe_exit(code))
-            await anyio.sleep(_AGAIN_SECONDS)
+            retired = anyio.Event()
+            group.start_soon(self._keep, bundle, retired)
+            bundle = await _changed(bundle)
+            version = bundle.interpreter.airflow
+            log.warning("airflow.interpreter_changed", bundle=bundle.name, version=version)
+            retired.set()
+            self.kinds[bundle.settings.base(bundle.name)] = bundle.kind
+            self.on_change()
 
-    def _launch(self, bundle: AirflowBundle) -> HostLaunch:
-        settings = bundle.settings
-        home = settings.airflow_home or self._folder / bundle.name
-        env = {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False", **settings.env}
-        address = str(self._folder / f"{bundle.name}.sock")
-        bridge = BridgeSettings(address, 0, settings.attempts, settings.files)
-        return HostLaunch(bundle.python, env, bridge)
+    async def _keep(self, bundle: AirflowBundle, retired: anyio.Event) -> None:
+        """Keep a host running until it is retired; then wait for its last attempt."""
+        version = bundle.interpreter.airflow
+        while not retired.is_set():
+            child = await self._fork_server.fork(_LAUNCH, encode(host_launch(bundle, self._folder)))
+            log.info("airflow.host_started", bundle=bundle.name, version=version)
+            async with child, anyio.create_task_group() as group:
+                group.start_soon(_end_when, retired, child)
+                code = await child.wait()
+                group.cancel_scope.cancel()
+            if not retired.is_set():
+                log.warning("airflow.host_ended", bundle=bundle.name, how=describe_exit(code))
+                await anyio.sleep(_AGAIN_SECONDS)
+
+
+def host_launch(bundle: AirflowBundle, folder: Path) -> HostLaunch:
+    """Return what the host of a bundle is started with.
+
+    Args:
+        bundle: The bundle.
+        folder: Of the hosts' sockets.
+    """
+    settings = bundle.settings
+    home = settings.airflow_home or folder / bundle.name
+    env = {"AIRFLOW_HOME": str(home), **settings.env}
+    address = str(folder / f"{bundle.name}.sock")
+    bridge = BridgeSettings(address, 0, settings.attempts, settings.files)
+    return HostLaunch(bundle.interpreter.python, env, bridge)
 
 
 def launch(_: socket.socket, argument: bytes) -> None:
     """Become the host of a bundle: the forked process is replaced by the other interpreter."""
     wanted = msgspec.msgpack.decode(argument, type=HostLaunch)
-    settings = msgspec.structs.replace(wanted.settings, parent=os.getppid())
-    encoded = base64.b64encode(encode(settings)).decode()
-    env = _environment(wanted.env)
-    beside = str(Path(wanted.python).parent)
-    env["PATH"] = os.pathsep.join((beside, env.get("PATH", os.defpath)))
-    target = "pubsubflow.airflow.inside.host:main"
-    command = [wanted.python, "-P", str(_START), target, encoded]
+    command, env = host_start(wanted, os.getppid())
     os.execve(wanted.python, command, env)  # noqa: S606 - a list of arguments, without a shell
 
 
-def _environment(further: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the other interpreter: without what points at this one."""
-    mine = {name: text for name, text in os.environ.items() if name not in _OWN}
-    return {**mine, **further}
+def host_start(wanted: HostLaunch, parent: int) -> tuple[list[str], dict[str, str]]:
+    """Return the command and the environment of a host's process.
+
+    Args:
+        wanted: What it is started with.
+        parent: Pid of the process that starts it, with which it ends.
+    """
+    settings = msgspec.structs.replace(wanted.settings, parent=parent)
+    encoded = base64.b64encode(encode(settings)).decode()
+    env = environment() | wanted.env
+    beside = str(Path(wanted.python).parent)
+    env["PATH"] = os.pathsep.join((beside, env.get("PATH", os.defpath)))
+    return start_command(wanted.python, _HOST, encoded), env
 
 
-def kinds_of(bundles: list[AirflowBundle]) -> dict[str, str]:
-    """Return base → kind, for the loader."""
-    return {bundle.settings.base: bundle.kind for bundle in bundles}
+async def _end_when(retired: anyio.Event, child: ChildProcess) -> None:
+    await retired.wait()
+    child.interrupt(signal.SIGTERM)
+
+
+async def _changed(bundle: AirflowBundle) -> AirflowBundle:
+    """Wait until something is installed in an interpreter, and return the bundle with that."""
+    seen = seen_fit = _stamps(bundle)
+    while True:
+        await anyio.sleep(_LOOK_SECONDS)
+        now = _stamps(bundle)
+        # An installation changes much, one after the other: it has ended when a look finds nothing.
+        if now == seen and now != seen_fit:
+            seen_fit = now
+            try:
+                found = await anyio.to_thread.run_sync(probe, bundle.interpreter.python)
+            except ConfigError as error:
+                log.warning("airflow.interpreter_unfit", bundle=bundle.name, error=str(error))
+                continue
+            if found.fingerprint != bundle.interpreter.fingerprint:
+                return msgspec.structs.replace(bundle, interpreter=found)
+        seen = now
+
+
+def _stamps(bundle: AirflowBundle) -> list[int]:
+    """Return when the folders of distributions have changed; 0 for one that is gone."""
+    return [_stamp(folder) for folder in bundle.interpreter.folders]
+
+
+def _stamp(folder: str) -> int:
+    try:
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 - one number, every two seconds
+    except OSError:
+        return 0
+
+
+def elsewhere_of(bundles: list[AirflowBundle]) -> dict[str, Path]:
+    """Return name → folder, of the bundles that may lie outside of the DAGs folder."""
+    given = {each.name: Path(each.settings.path) for each in bundles}
+    return {name: folder for name, folder in given.items() if folder.is_absolute()}

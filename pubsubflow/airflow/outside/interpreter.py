@@ -16,9 +16,14 @@ _PROBE = "pubsubflow.airflow.inside.probe:main"
 _PROBE_SECONDS = 60.0
 
 
+_OWN = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
+
+
 class _Answer(Struct, frozen=True):
     python: str
     versions: dict[str, str | None]
+    fingerprint: str
+    folders: tuple[str, ...] = ()
 
 
 class Interpreter(Struct, frozen=True):
@@ -28,11 +33,15 @@ class Interpreter(Struct, frozen=True):
         python: Its path.
         version: Of Python.
         airflow: The version of Airflow.
+        fingerprint: Changes with what is installed there.
+        folders: Where distributions are installed.
     """
 
     python: str
     version: str
     airflow: str
+    fingerprint: str
+    folders: tuple[str, ...] = ()
 
     def command(self, target: str, *arguments: str) -> list[str]:
         """Return the command that calls a function of the inside there.
@@ -41,12 +50,20 @@ class Interpreter(Struct, frozen=True):
             target: `package.module:function`.
             arguments: Its arguments.
         """
-        # Nothing of the place where pubsubflow is installed can be imported, and nothing of ours.
-        return [self.python, "-P", str(_START), target, *arguments]
+        return start_command(self.python, target, *arguments)
 
 
-def find_python() -> str:
+def start_command(python: str, target: str, *arguments: str) -> list[str]:
+    """Return the command that calls a function of the inside; see `Interpreter.command`."""
+    # Nothing of the place where pubsubflow is installed can be imported, and nothing of ours.
+    return [python, "-P", str(_START), target, *arguments]
+
+
+def find_python(options: str = "--python") -> str:
     """Return the interpreter of the `airflow` that is on the path.
+
+    Args:
+        options: What names an interpreter in its place, for the message.
 
     Raises:
         ConfigError: There is none, or it is not a script of a virtual environment.
@@ -54,12 +71,13 @@ def find_python() -> str:
     script = shutil.which("airflow")
     if script is None:
         raise ConfigError(
-            "no interpreter with Airflow is known: name one by --python, for example "
-            "--python /srv/airflow/venv/bin/python"
+            "no interpreter with Airflow is known, as the command airflow is not on the PATH: "
+            "make one with `python3 -m venv …` and `pip install 'apache-airflow-core>=3.2' "
+            f"msgspec`, and name it by {options}"
         )
     beside = Path(script).resolve().with_name("python")
     if not beside.exists():
-        raise ConfigError(f"{script} has no python beside it: name one by --python")
+        raise ConfigError(f"{script} has no python beside it: name one by {options}")
     return str(beside)
 
 
@@ -81,7 +99,7 @@ def probe(python: str) -> Interpreter:
         )
     if versions["msgspec"] is None:
         raise ConfigError(f"{python} has no msgspec: {_install(python, 'msgspec')}")
-    return Interpreter(python, found.python, airflow)
+    return Interpreter(python, found.python, airflow, found.fingerprint, found.folders)
 
 
 def _install(python: str, what: str) -> str:
@@ -92,7 +110,7 @@ def _install(python: str, what: str) -> str:
 def _answer(python: str) -> _Answer:
     try:
         done = subprocess.run(
-            [python, "-P", str(_START), _PROBE],
+            start_command(python, _PROBE),
             capture_output=True,
             check=False,
             stdin=subprocess.DEVNULL,
@@ -113,11 +131,11 @@ def _answer(python: str) -> _Answer:
 
 
 def environment(home: str | None = None) -> dict[str, str]:
-    """Return the environment of a process there: ours, without what is meant for our interpreter.
+    """Return the environment of a process there: ours, without what points at our interpreter.
 
     Args:
         home: `AIRFLOW_HOME`, if it is not the environment's.
     """
-    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")}
+    kept = {name: text for name, text in os.environ.items() if name not in _OWN}
     kept["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
     return kept if home is None else kept | {"AIRFLOW_HOME": home}

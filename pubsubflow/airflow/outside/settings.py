@@ -1,13 +1,9 @@
 """Settings of bundles: which folders hold Airflow's DAG files, and the interpreter that has it."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
-
-from pubsubflow.errors import ConfigError
 
 _Count = Annotated[int, Meta(ge=1, le=10_000)]
 
@@ -17,9 +13,11 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Attributes:
         kind: `airflow`.
-        path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself.
+        path: The folder, relative to the DAGs folder; `.` for the DAGs folder itself. An absolute
+            one may lie elsewhere; its files are known below the bundle's name.
         python: The interpreter that has Airflow and msgspec; the one beside the command `airflow`
             when None.
+        requirements: In its place a file as pip reads it, of which an environment is made.
         airflow_home: The folder of `airflow.cfg`, `plugins/` and `config/`; an empty one, for the
             life of the daemon, when None.
         legacy: Whether names and keywords of Airflow 1.10 and 2 are replaced.
@@ -31,34 +29,19 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     kind: Literal["airflow"]
     path: str = "."
     python: Path | None = None
+    requirements: Path | None = None
     airflow_home: Path | None = None
     legacy: bool = True
     attempts: _Count = 32
     files: _Count = 16
     env: dict[str, str] = {}
 
-    @property
-    def base(self) -> str:
-        """The folder as bundles name it: empty for the DAGs folder itself."""
-        return "" if self.path in ("", ".") else Path(self.path).as_posix().removeprefix("./")
-
-    def interpreter(self, name: str) -> Path:
-        """Return the interpreter.
+    def base(self, name: str) -> str:
+        """Return the folder as bundles name it: empty for the DAGs folder itself.
 
         Args:
-            name: Of the bundle, for the message.
-
-        Raises:
-            ConfigError: None is named, and the command `airflow` is not found.
+            name: Of the bundle.
         """
-        if self.python is not None:
-            return self.python
-        command = shutil.which("airflow")
-        beside = None if command is None else Path(command).resolve().parent / "python"
-        if beside is None or not os.access(beside, os.X_OK):
-            raise ConfigError(
-                f"configuration: bundles.{name}.python names no interpreter, and the command "
-                "airflow is not on the PATH: make one with `python -m venv …` and `pip install "
-                "'apache-airflow-core>=3.2' msgspec`, and name it there or by --airflow-python"
-            )
-        return beside
+        if Path(self.path).is_absolute():
+            return name
+        return "" if self.path in ("", ".") else Path(self.path).as_posix().removeprefix("./")

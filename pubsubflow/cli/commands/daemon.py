@@ -47,6 +47,7 @@ def up(
     tls_key: Path | None = None,
     airflow: Path | None = None,
     airflow_python: Path | None = None,
+    airflow_requirements: Path | None = None,
     home: Path | None = None,
     config: Path | None = None,
     log_level: Level | None = None,
@@ -64,6 +65,7 @@ def up(
         tls_key: PEM file of the certificate's key; the certificate's file if left out.
         airflow: A folder of Airflow's DAG files, which run in an interpreter that has Airflow.
         airflow_python: That interpreter; the one beside the command airflow if left out.
+        airflow_requirements: In its place a file of requirements: an environment is made of it.
         home: Home folder for all data; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         log_level: Least level that is logged to stderr; warning if left out.
@@ -77,7 +79,11 @@ def up(
     flags = _flags(home, host, port, (tls_cert, tls_key), log_level, log_format)
     if airflow is not None:
         dags = _airflow_folder(dags, airflow)
-        flags |= {"bundles.airflow.kind": "airflow", "bundles.airflow.python": airflow_python}
+        flags |= {
+            "bundles.airflow.kind": "airflow",
+            "bundles.airflow.python": airflow_python,
+            "bundles.airflow.requirements": airflow_requirements,
+        }
     settings = _settings(config, flags, quiet=True)
     greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
     _run(

@@ -7,6 +7,10 @@ from msgspec import Struct
 LOCAL = "local"
 """The executor of workers themselves: their runner processes."""
 
+BUNDLE = "airflow-"
+"""Begins the name of what runs the tasks of a bundle of Airflow's files: processes of workers, but
+of those alone that know the bundle."""
+
 _SEPARATOR = "@"
 
 
@@ -27,6 +31,16 @@ def executor_queue(queue: str, executor: ExecutorSpec | None) -> str:
     if executor is None or executor.name == LOCAL:
         return queue
     return f"{queue}{_SEPARATOR}{executor.name}"
+
+
+def bundle_queue(queue: str, bundle: str) -> str:
+    """Return the queue of a task of a bundle of Airflow's files: workers that know it serve it."""
+    return f"{queue}{_SEPARATOR}{BUNDLE}{bundle}"
+
+
+def has_own_slots(executor: str) -> bool:
+    """Return whether an executor is not the processes of workers themselves."""
+    return executor != LOCAL and not executor.startswith(BUNDLE)
 
 
 def split_queue(queue: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from pubsubflow.model.runs.progress import STORED_PROGRESS
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.approvals import decode_approval
-from pubsubflow.model.wire.executor_spec import LOCAL, split_queue
+from pubsubflow.model.wire.executor_spec import BUNDLE, LOCAL, has_own_slots, split_queue
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.model.wire.task_resources import WorkerResources, lacking_room
 from pubsubflow.model.wire.waits import POLL, decode_wait_set
@@ -82,6 +82,13 @@ class ServedQueues:
             return None
         served = ", ".join(sorted(self._queues))
         name, executor = split_queue(queue)
+        if executor.startswith(BUNDLE):
+            bundle = executor.removeprefix(BUNDLE)
+            return (
+                f"a worker of queue {name} that knows the bundle {bundle} of Airflow's files, and "
+                f"only {served} are served: give one a section [bundles.{bundle}] in its "
+                "configuration"
+            )
         if executor != LOCAL:
             return (
                 f"a worker of queue {name} that offers the executor {executor}, and only {served} "
@@ -98,7 +105,7 @@ class ServedQueues:
         if workers is None:
             return self.unserved(queue)
         # Free slots are those of the workers' own processes; what an executor waits for, it says.
-        if workers.free[kind] > 0 or split_queue(queue)[1] != LOCAL:
+        if workers.free[kind] > 0 or has_own_slots(split_queue(queue)[1]):
             return None
         plural = "s are" if workers.workers != 1 else " is"
         return (

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import anyio
 
 from pubsubflow.errors import ConfigError
-from pubsubflow.model.wire.executor_spec import LOCAL, ExecutorSpec, executor_queue
+from pubsubflow.model.wire.executor_spec import LOCAL, ExecutorSpec, bundle_queue, executor_queue
 from pubsubflow.worker.executors.settings import OfferedExecutor
 from pubsubflow.worker.settings import WorkerSettings
 
@@ -26,10 +26,16 @@ class ExecutorOffers:
     Attributes:
         queues: The queues that the worker serves, those of executors among them.
         usual: The executor of tasks that name none; None for the worker's own processes.
+        of_bundles: Those of them for tasks of bundles of Airflow's files.
         serves_plain: Whether it takes tasks that name none.
     """
 
-    def __init__(self, executors: Sequence[OfferedExecutor], settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        executors: Sequence[OfferedExecutor],
+        settings: WorkerSettings,
+        bundles: Sequence[str] = (),
+    ) -> None:
         self._executors = executors
         names = [each.name for each in executors]
         if settings.executor not in (LOCAL, *names):
@@ -44,9 +50,13 @@ class ExecutorOffers:
             )
         self.usual = None if settings.executor == LOCAL else settings.executor
         self.serves_plain = self.usual is not None or not settings.only_executors
+        self.of_bundles = tuple(
+            bundle_queue(queue, name) for queue in settings.queues for name in bundles
+        )
         self.queues = (
             *(settings.queues if self.serves_plain else ()),
             *(self.queue(queue, name) for queue in settings.queues for name in names),
+            *self.of_bundles,
         )
 
     def __iter__(self) -> Iterator[OfferedExecutor]:

@@ -1,6 +1,8 @@
 """Airflow's files run through a real daemon, in the interpreter that has Airflow."""
 
 import shutil
+import subprocess
+import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,6 +15,20 @@ from support.signals import Signal
 
 pytestmark = pytest.mark.anyio
 DAGS = Path(__file__).with_name("dags")
+PACKED = """
+from airflow.sdk import dag, task
+import helper
+
+@dag(dag_id="packed", tags=[helper.thing.VERSION])
+def flow():
+    @task
+    def known():
+        return helper.thing.VERSION
+
+    known()
+
+flow()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +37,46 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(folder, fresh_home):
+def overlay(folder):
+    """An interpreter that finds Airflow elsewhere, and has a folder of distributions of its own."""
+    subprocess.run([airflow_python(), "-m", "venv", "--without-pip", folder / "env"], check=True)
+    python = folder / "env" / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    where = [
+        subprocess.run([each, "-c", code], check=True, capture_output=True, text=True).stdout
+        for each in (airflow_python(), python)
+    ]
+    packages = Path(where[1].strip())
+    (packages / "airflow.pth").write_text(where[0])
+    install(packages, "v1")
+    return python, packages
+
+
+def install(packages, version):
+    """Do what pip does."""
+    (packages / "thing.py").write_text(f"VERSION = {version!r}\n")
+    shutil.rmtree(packages / "__pycache__", ignore_errors=True)
+    for before in packages.glob("thing-*.dist-info"):
+        shutil.rmtree(before)
+    place = packages / f"thing-{version[1:]}.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Name: thing\nVersion: {version[1:]}\n")
+
+
+@pytest.fixture(scope="module")
+def elsewhere(folder):
+    """A folder outside of the DAGs folder: an archive, and a DAG whose id is taken."""
+    place = folder / "elsewhere"
+    place.mkdir()
+    with zipfile.ZipFile(place / "packed.zip", "w") as archive:
+        archive.writestr("packed_dags.py", PACKED)
+        archive.writestr("helper.py", "import thing\n")
+    (place / "twice.py").write_text("from airflow.sdk import DAG\ndag = DAG('classic')\n")
+    return place
+
+
+@pytest.fixture(scope="module")
+def url(folder, fresh_home, overlay, elsewhere):
     shutil.copytree(DAGS, folder / "dags")
     (folder / "dags" / "native.py").write_text(
         "from pubsubflow import Cron, DAG, task\n\n@task\ndef airflow():\n    pass\n"
@@ -30,6 +85,9 @@ def url(folder, fresh_home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__KIND", "airflow")
         patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__PYTHON", airflow_python())
+        patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__KIND", "airflow")
+        patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__PATH", str(elsewhere))
+        patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__PYTHON", str(overlay[0]))
         patch.setenv("PUBSUBFLOW_VAR_REGION", "eu")
         patch.setenv("PUBSUBFLOW_CONN_SALES", "postgres://ann:hush-hush@elsewhere/sales")
         patch.setenv("LOOKS", str(folder / "looks"))
@@ -45,7 +103,7 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 11 and page.import_errors else None
+            return page if len(page.items) == 13 and len(page.import_errors) == 2 else None
 
         await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
         yield client
@@ -70,9 +128,28 @@ async def result(client, run, task_id):
 
 
 async def test_a_file_that_cannot_be_imported_is_named(client):
-    (error,) = (await client.dags()).import_errors
-    assert error.file == "broken.py"
-    assert "No module named 'airflow.providers.nowhere'" in error.error
+    errors = {error.file: error.error for error in (await client.dags()).import_errors}
+    assert errors.keys() == {"other/twice.py", "broken.py"}
+    assert "No module named 'airflow.providers.nowhere'" in errors["broken.py"]
+
+
+async def test_a_folder_elsewhere_an_archive_and_what_is_installed_meanwhile(client, overlay):
+    page = await client.dags()
+    errors = {error.file: error.error for error in page.import_errors}
+    assert "'classic' is defined by " in errors["other/twice.py"]
+    (packed,) = [each for each in page.items if each.dag_id == "packed"]
+    assert (packed.file, list(packed.tags)) == ("other/packed.zip", ["v1"])
+    run, found = await ended(client, "packed")
+    assert (found, await result(client, run, "known")) == ({"known": "success"}, "v1")
+    install(overlay[1], "v2")
+
+    async def loaded_anew():
+        (packed,) = [each for each in (await client.dags()).items if each.dag_id == "packed"]
+        return list(packed.tags) == ["v2"]
+
+    await Signal().wait_until(loaded_anew, seconds=60, poll_seconds=0.2)
+    run, found = await ended(client, "packed")
+    assert (found, await result(client, run, "known")) == ({"known": "success"}, "v2")
 
 
 async def test_operators_branches_and_templates(client):
@@ -164,6 +241,14 @@ async def test_an_event_through_an_alias_is_one_of_both(client):
     assert await result(client, run, "numbers") == [2]
     (event,) = [each async for each in client.events(dataset="s3://lake/monday")]
     assert event.extra == {"n": 2}
+
+
+async def test_a_host_that_is_killed_is_started_again(client):
+    """Its attempts end with it, and their retries wait for the next one."""
+    run, found = await ended(client, "kills_host")
+    assert found == {"kills": "success"}
+    before, after = await result(client, run, "kills")
+    assert before != after
 
 
 async def test_on_kill_of_a_cancelled_attempt_is_called(client, folder):

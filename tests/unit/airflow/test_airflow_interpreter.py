@@ -1,5 +1,6 @@
 """Interpreters that do not fit are refused with what to do; export files of Airflow are read."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -7,9 +8,12 @@ import pytest
 
 from pubsubflow.airflow.outside.environments import environment_python
 from pubsubflow.airflow.outside.exports import read_connections, read_pools, read_variables
+from pubsubflow.airflow.outside.hosts import find_bundles
 from pubsubflow.airflow.outside.interpreter import find_python, probe
+from pubsubflow.airflow.outside.settings import AirflowBundleSettings
 from pubsubflow.cli.main import run
 from pubsubflow.errors import ConfigError, InvalidInput
+from pubsubflow.runner.task_account import TaskAccount
 
 JSON = r"""{"dw": {"conn_type": "postgres", "host": "db", "login": "ann", "password": "p/w",
   "schema": "sales", "port": 5432, "extra": "{\"a\": \"1\"}", "description": null}}"""
@@ -18,6 +22,41 @@ JSON = r"""{"dw": {"conn_type": "postgres", "host": "db", "login": "ann", "passw
 def test_an_interpreter_without_airflow():
     with pytest.raises(ConfigError, match=r"has no Airflow of version 3: .*-m pip install"):
         probe(sys.executable)
+
+
+PROBES = [
+    ('"apache-airflow-core": null', r"has no Airflow of version 3: .*-m pip install"),
+    ('"apache-airflow-core": "3.1.8"', r"has Airflow 3\.1\.8, and at least 3\.2 is needed"),
+    ('"apache-airflow-core": "3.2.0", "msgspec": null', "has no msgspec: .*pip install msgspec"),
+]
+
+
+@pytest.mark.parametrize(("versions", "message"), PROBES)
+def test_a_bundle_whose_interpreter_lacks_something_is_refused(tmp_path, versions, message):
+    python = tmp_path / "python"
+    known = '"msgspec": "0.20", "apache-airflow-task-sdk": "1.2",'
+    answer = f'{{"python": "3.12.1", "fingerprint": "f", "versions": {{{known} {versions}}}}}'
+    python.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    python.chmod(0o755)
+    settings = AirflowBundleSettings(kind="airflow", python=python)
+    with pytest.raises(ConfigError, match=rf"^configuration: bundles\.team\.python: .*{message}"):
+        find_bundles({"team": settings}, tmp_path, None)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon has another account for tasks")
+def test_an_interpreter_that_the_account_of_tasks_cannot_read(tmp_path):
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    tmp_path.chmod(0o700)
+    settings = AirflowBundleSettings(kind="airflow", python=python)
+    account = TaskAccount("nobody", 65534, 65534, "/", str(tmp_path))
+    with pytest.raises(ConfigError, match=r"user 65534.*: move it to where"):
+        find_bundles({"team": settings}, tmp_path, account)
+
+
+def test_a_bundle_with_a_name_that_no_queue_may_have(tmp_path):
+    with pytest.raises(ConfigError, match=r"bundles\.a\.b: a name may hold"):
+        find_bundles({"a.b": AirflowBundleSettings(kind="airflow")}, tmp_path, None)
 
 
 def test_no_interpreter():
@@ -32,8 +71,11 @@ def test_a_program_that_is_not_python():
 
 def test_no_airflow_on_the_path(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ConfigError, match="name one by --python"):
+    with pytest.raises(ConfigError, match="name it by --python"):
         find_python()
+    bundle = AirflowBundleSettings(kind="airflow")
+    with pytest.raises(ConfigError, match=r"name it by bundles\.team\.python, or .*requirements"):
+        find_bundles({"team": bundle}, tmp_path, None)
 
 
 @pytest.fixture
@@ -68,6 +110,32 @@ def test_an_environment_is_made_once_for_a_file_of_requirements(installer):
     assert calls[-1].endswith(f"-r {file} msgspec")
     written(installer, "airflow.txt", "apache-airflow==3.2.2\n")
     assert environment_python(file, folder) != made
+
+
+def test_an_environment_is_made_anew_when_a_file_that_is_named_in_it_changes(installer):
+    file = written(installer, "airflow.txt", "-c pins.txt\n-r airflow.txt\napache-airflow\n")
+    folder = installer / "environments"
+    with pytest.raises(ConfigError, match=r"pins\.txt cannot be read"):
+        environment_python(file, folder)
+    written(installer, "pins.txt", "apache-airflow==3.3.2\n")
+    made = environment_python(file, folder)
+    written(installer, "pins.txt", "apache-airflow==3.2.2\n")
+    assert environment_python(file, folder) != made
+
+
+def test_requirements_of_a_bundle(installer, capsys):
+    file = written(installer, "airflow.txt", "airflou==1\n")
+    (installer / "fail").touch()
+    bundle = AirflowBundleSettings(kind="airflow", requirements=file)
+    said = (
+        rf"^configuration: bundles\.team\.requirements: {file} cannot be installed: error: no such"
+    )
+    with pytest.raises(ConfigError, match=said):
+        find_bundles({"team": bundle}, installer, None)
+    assert "airflow.installing" in capsys.readouterr().out
+    both = AirflowBundleSettings(kind="airflow", requirements=file, python=Path("python"))
+    with pytest.raises(ConfigError, match="one of them is enough"):
+        find_bundles({"team": both}, installer, None)
 
 
 def test_a_file_of_requirements_that_is_not_there(tmp_path):

@@ -7,8 +7,9 @@ import anyio
 import msgspec
 from msgspec import Struct
 
+from pubsubflow.airflow.outside.standalone import running_bundles
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.local.settings import loader_settings
+from pubsubflow.cli.commands.local.settings import local_config
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.texts import Text
 from pubsubflow.loader.once import load_once
@@ -43,10 +44,16 @@ def check(
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Print JSON.
     """
-    settings = loader_settings(config)
-    with StatusLine() as line:
-        show = partial(line.show, "DAG files imported")
-        load = partial(load_once, folder, settings=settings, on_progress=show)
+    settings = local_config(config)
+    with running_bundles(settings.bundles, settings.home) as bundles, StatusLine() as line:
+        load = partial(
+            load_once,
+            folder,
+            settings=settings.loader,
+            on_progress=partial(line.show, "DAG files imported"),
+            kinds=bundles.kinds,
+            elsewhere=bundles.elsewhere,
+        )
         files = _with_rate_conflicts(anyio.run(load))
     if json:
         output.show_list(map(_report, files))

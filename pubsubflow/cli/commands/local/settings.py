@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from pubsubflow.config import load_config
+from pubsubflow.config import Config, load_config
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.logging_setup import set_up_logging
 
 
-def loader_settings(config: Path | None) -> LoaderSettings:
-    """Return the settings of the loader, with a log that shows warnings alone.
+def local_config(config: Path | None) -> Config:
+    """Return all settings, with a log that shows warnings alone.
 
     Raises:
         ConfigError: The configuration is malformed.
@@ -18,4 +18,13 @@ def loader_settings(config: Path | None) -> LoaderSettings:
         file=config, environ=os.environ, flags={}, defaults={"log": {"level": "warning"}}
     )
     set_up_logging(settings.log)
-    return settings.loader
+    return settings
+
+
+def loader_settings(config: Path | None) -> LoaderSettings:
+    """Return the settings of the loader; see `local_config`.
+
+    Raises:
+        ConfigError: The configuration is malformed.
+    """
+    return local_config(config).loader

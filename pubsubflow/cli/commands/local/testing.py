@@ -10,10 +10,11 @@ import msgspec
 from cyclopts import Parameter
 from msgspec import Struct
 
+from pubsubflow.airflow.outside.standalone import running_bundles
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.runtime.inprocess import RunResult, TaskResult
 from pubsubflow.cli import output
-from pubsubflow.cli.commands.local.settings import loader_settings
+from pubsubflow.cli.commands.local.settings import local_config
 from pubsubflow.cli.local_dags import DEFAULT_FOLDER, open_dag
 from pubsubflow.cli.param_values import typed_params
 from pubsubflow.cli.parsers import json_or_text, mapping, moment, split_pair
@@ -88,8 +89,7 @@ def run_dag(
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Print JSON.
     """
-    found = open_dag(dags, dag, loader_settings(config))
-    with _output(json=json):
+    with _opened(dags, dag, config) as found, _output(json=json):
         run = found.test(
             _params(found, params, param), _events(event), select, logical_time=moment(at)
         )
@@ -128,9 +128,8 @@ def run_task(
         config: Configuration file; ./pubsubflow.toml if left out.
         json: Print JSON.
     """
-    found = open_dag(dags, dag, loader_settings(config))
     given = dict(split_pair(pair, "result") for pair in result)
-    with _output(json=json):
+    with _opened(dags, dag, config) as found, _output(json=json):
         run = found.test(
             _params(found, params, param),
             _events(event),
@@ -140,6 +139,14 @@ def run_task(
         )
     _show(dag, run, json=json)
     return 0 if run.state == RunState.SUCCESS else 1
+
+
+@contextmanager
+def _opened(folder: Path, dag_id: str, config: Path | None) -> Iterator[DAG]:
+    """Yield a DAG of a folder; the interpreters of Airflow's bundles run meanwhile."""
+    settings = local_config(config)
+    with running_bundles(settings.bundles, settings.home) as bundles:
+        yield open_dag(folder, dag_id, settings.loader, bundles)
 
 
 @contextmanager

@@ -1,0 +1,117 @@
+"""Makes the environments with Airflow in which tests of its bridge run, once each.
+
+    python -m tools.airflow_env 3.3.2     # at most 60 s; else the reason is kept for pytest
+    python -m tools.airflow_env --all     # every release, however long it takes, or fails
+
+An environment is `airflow-HASH` in the virtual environment of development, for the hash of a file
+in `tests/integration/airflow/requirements` and of the version of Python.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ROOT / "tests" / "integration" / "airflow" / "requirements"
+_COMPLETE = ".complete"
+_SECONDS = 60.0
+_LINES = 400
+
+
+class NotMadeError(Exception):
+    """An environment could not be made; the text says why."""
+
+
+def releases() -> list[str]:
+    """Return the releases of Airflow that are tested, the newest last."""
+    names = [file.stem for file in REQUIREMENTS.glob("*.txt")]
+    return sorted(names, key=lambda name: [int(part) for part in name.split(".")])
+
+
+def place(release: str) -> Path:
+    """Return the folder of a release's environment."""
+    content = (REQUIREMENTS / f"{release}.txt").read_bytes()
+    python = ".".join(map(str, sys.version_info[:2]))
+    digest = hashlib.sha256(python.encode() + content).hexdigest()[:12]
+    return Path(sys.prefix) / f"airflow-{digest}"
+
+
+def python_of(release: str) -> Path | None:
+    """Return the interpreter of a release's environment; None if that is not there."""
+    folder = place(release)
+    return folder / "bin" / "python" if (folder / _COMPLETE).exists() else None
+
+
+def reason(release: str) -> str:
+    """Return why the environment of a release is not there."""
+    try:
+        return _reason_file(release).read_text("utf-8").strip()
+    except FileNotFoundError:
+        return "`make test` and `make airflow` make it"
+
+
+def make(release: str, seconds: float | None) -> None:
+    """Make the environment of a release, if it is not there.
+
+    Args:
+        release: A file of that name is in the folder of requirements.
+        seconds: How long that may take; None for as long as it takes.
+
+    Raises:
+        NotMadeError: It cannot be installed, or not in that time; the reason is kept for the tests.
+    """
+    if python_of(release) is not None:
+        return
+    folder, end = place(release), None if seconds is None else time.monotonic() + seconds
+    # Our pip installs there: one of its own is not needed.
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
+    # All that is needed is in the file: nothing is resolved.
+    pip += ["--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "--retries", "1"]
+    pip += ["-r", str(REQUIREMENTS / f"{release}.txt")]
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], end)
+        _run(pip, end)
+    except NotMadeError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        _reason_file(release).write_text(f"{error}\n", "utf-8")
+        raise
+    (folder / _COMPLETE).touch()
+    _reason_file(release).unlink(missing_ok=True)
+
+
+def _run(command: list[str], end: float | None) -> None:
+    rest = None if end is None else max(end - time.monotonic(), 0.1)
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=rest)
+    except subprocess.TimeoutExpired:
+        raise NotMadeError(f"installing takes longer than {_SECONDS:g} s: `make airflow`") from None
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").splitlines()
+        errors = [line for line in lines if line.startswith("ERROR: ")] or lines
+        text = errors[-1] if errors else f"exit code {done.returncode}"
+        raise NotMadeError(text[:_LINES])
+
+
+def _reason_file(release: str) -> Path:
+    return place(release).with_suffix(".reason")
+
+
+def main(arguments: list[str]) -> int:
+    """Make what is named; return 1 if all had to be there and one is not."""
+    needed = arguments == ["--all"]
+    for release in releases() if needed else arguments:
+        try:
+            make(release, None if needed else _SECONDS)
+        except NotMadeError as error:
+            print(f"no tests with Airflow {release}: {error}")
+            if needed:
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
