@@ -17,7 +17,7 @@ from pubsubflow.authoring.template_checks import check_templates, template_warni
 from pubsubflow.authoring.webhooks import Webhook
 from pubsubflow.errors import DefinitionError
 from pubsubflow.loader.clean_slate import CleanSlate
-from pubsubflow.loader.evidence import EvidenceRecorder
+from pubsubflow.loader.evidence.recorder import EvidenceRecorder
 from pubsubflow.loader.import_errors import ImportTimeout, describe_error
 from pubsubflow.loader.messages import ImportRequest, ImportResult
 from pubsubflow.loader.reads import ReadRecorder

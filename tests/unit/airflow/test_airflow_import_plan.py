@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from pubsubflow.airflow.outside.exports import AirflowPool, AirflowVariable
-from pubsubflow.airflow.outside.importing import PresentState, plan_import
-from pubsubflow.airflow.outside.rest import AirflowRest
-from pubsubflow.airflow.outside.source import AirflowSource
+from pubsubflow.airflow.transfer.exports import AirflowPool, AirflowVariable
+from pubsubflow.airflow.transfer.importing import PresentState, plan_import
+from pubsubflow.airflow.transfer.rest import AirflowRest
+from pubsubflow.airflow.transfer.source import AirflowSource
 from pubsubflow.errors import ConfigError, Unavailable
 from pubsubflow.model.connections import Connection
 from support.canned_http import answer, serving

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pubsubflow.airflow.outside.environments import environment_python
-from pubsubflow.airflow.outside.exports import read_connections, read_pools, read_variables
 from pubsubflow.airflow.outside.hosts import find_bundles
 from pubsubflow.airflow.outside.interpreter import find_python, probe
 from pubsubflow.airflow.outside.settings import AirflowBundleSettings
+from pubsubflow.airflow.transfer.exports import read_connections, read_pools, read_variables
 from pubsubflow.cli.main import run
 from pubsubflow.errors import ConfigError, InvalidInput
 from pubsubflow.runner.task_account import TaskAccount

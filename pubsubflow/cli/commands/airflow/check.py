@@ -7,8 +7,8 @@ from typing import Literal
 
 from pubsubflow.airflow.outside.check import AirflowFile, AirflowReport, check_folder
 from pubsubflow.airflow.outside.environments import environment_python
-from pubsubflow.airflow.outside.exports import read_connections, read_variables
 from pubsubflow.airflow.outside.interpreter import find_python, probe
+from pubsubflow.airflow.transfer.exports import read_connections, read_variables
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.airflow.html_report import html_report
 from pubsubflow.cli.status_line import StatusLine

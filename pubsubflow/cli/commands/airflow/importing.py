@@ -5,15 +5,15 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from pubsubflow.airflow.outside.importing import (
+from pubsubflow.airflow.transfer.importing import (
     Action,
     ImportStep,
     Kind,
     PresentState,
     plan_import,
 )
-from pubsubflow.airflow.outside.rest import AirflowRest
-from pubsubflow.airflow.outside.source import AirflowSource, read_files
+from pubsubflow.airflow.transfer.rest import AirflowRest
+from pubsubflow.airflow.transfer.source import AirflowSource, read_files
 from pubsubflow.cli import output
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from pubsubflow.airflow.outside.exports import (
+from pubsubflow.airflow.transfer.exports import (
     AirflowPool,
     AirflowVariable,
     read_connections,

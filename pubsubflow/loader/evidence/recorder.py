@@ -1,30 +1,30 @@
-"""The evidence of an import: what beside the files of its bundle has decided what it made."""
+"""Records the evidence of imports, in the processes that import DAG files."""
 
-import hashlib
 import os
 import site
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any, ClassVar, Self
 
-from msgspec import Struct
-
 import pubsubflow
 from pubsubflow.authoring.dag_files import BundleFolder
+from pubsubflow.loader.evidence import (
+    ALL,
+    MODULES,
+    SALT_BYTES,
+    Evidence,
+    environment_digest,
+    signature,
+)
 
-ALL = "*"
-"""Stands for the whole environment among the names that an import has read."""
-_SALT_BYTES = 8
 _SETTLED_NS = 100_000_000
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _LISTS = ("os.listdir", "os.scandir")
 _IMPORT_SYSTEM = "<frozen importlib"
-_MODULES = "/*.py"
-"""At the end of a folder's path: its modules alone count."""
 _SYSTEM_FILES = ("/proc/", "/sys/", "/dev/")
 _UNCERTAIN_EVENTS = (
     *("socket.", "subprocess.", "os.system", "os.posix_spawn", "os.spawn", "os.exec", "os.fork"),
@@ -59,68 +59,6 @@ def _places() -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 # Of this process's interpreter, so once for all that are forked.
 _OURS, _INSTALLED = _places()
-
-
-class Evidence(Struct, frozen=True, array_like=True):
-    """What beside its bundle has decided what an import made.
-
-    Attributes:
-        names: The variables of the environment that it read; `ALL` alone for all of them.
-        environment: A digest of their values; see `environment_digest`.
-        outside: Path → signature of the files and folders outside of its bundle that it read.
-        uncertain: What it used that may differ the next time, unseen.
-    """
-
-    names: tuple[str, ...] = ()
-    environment: str = ""
-    outside: dict[str, str] = {}
-    uncertain: tuple[str, ...] = ()
-
-    def holds(self, environment: Mapping[str, str], sign: Callable[[str], str]) -> bool:
-        """Return whether all of it is as it was.
-
-        Args:
-            environment: That of imports.
-            sign: Returns the signature of a path; see `signature`.
-        """
-        salt = self.environment[: 2 * _SALT_BYTES]
-        return self.environment == environment_digest(self.names, environment, salt) and all(
-            sign(path) == found for path, found in self.outside.items()
-        )
-
-
-def environment_digest(names: Iterable[str], environment: Mapping[str, str], salt: str) -> str:
-    """Return a salt with the digest of the values of variables: these may be secrets."""
-    names = sorted(names)
-    chosen = sorted(environment) if ALL in names else names
-    digest = hashlib.blake2b(key=salt.encode(), digest_size=16)
-    for name in chosen:
-        value = environment.get(name)
-        text = f"{name}\n" if value is None else f"{name}={value}\0"
-        digest.update(text.encode(errors="surrogateescape"))
-    return salt + digest.hexdigest()
-
-
-def signature(path: str) -> str:
-    """Return what changes with the content of a file, or the names in a folder."""
-    if path.endswith(_MODULES):
-        names = "\n".join(module_names(path.removesuffix(_MODULES)))
-        return hashlib.blake2b(names.encode(errors="surrogateescape"), digest_size=16).hexdigest()
-    try:
-        facts = os.stat(path)  # noqa: PTH116 - thousands of them
-    except (OSError, ValueError):
-        return ""
-    return f"{facts.st_mtime_ns}.{facts.st_size}.{facts.st_ino}"
-
-
-def module_names(folder: str) -> list[str]:
-    """Return the modules and packages in a folder, sorted: a new one may be found before others."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208 - hundreds of names
-    except OSError:
-        return []
-    packages = (name for name in names if "." not in name and name != "__pycache__")
-    return sorted((*packages, *(name for name in names if name.endswith((".py", ".so")))))
 
 
 class EvidenceRecorder:
@@ -158,7 +96,7 @@ class EvidenceRecorder:
         """Return the evidence so far."""
         names = tuple(sorted(_RecordedEnviron.read))
         names = (ALL,) if ALL in names else names
-        salt = os.urandom(_SALT_BYTES).hex()
+        salt = os.urandom(SALT_BYTES).hex()
         digest = environment_digest(names, self._environment, salt)
         return Evidence(names, digest, dict(self._outside), tuple(sorted(self._uncertain)))
 
@@ -211,7 +149,7 @@ class EvidenceRecorder:
         if caller == __file__:
             return
         # The import system lists where it looks for modules.
-        end = _MODULES if caller.startswith(_IMPORT_SYSTEM) and isinstance(path, str) else ""
+        end = MODULES if caller.startswith(_IMPORT_SYSTEM) and isinstance(path, str) else ""
         self._on_path(f"{path}{end}" if end else path)
 
     def _on_path(self, path: object) -> None:

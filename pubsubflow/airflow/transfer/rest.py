@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from pubsubflow.airflow.outside.exports import AirflowPool, AirflowVariable
-from pubsubflow.airflow.outside.source import AirflowSource
+from pubsubflow.airflow.transfer.exports import AirflowPool, AirflowVariable
+from pubsubflow.airflow.transfer.source import AirflowSource
 from pubsubflow.errors import ConfigError, Unavailable
 
 _PAGE = 100

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.airflow.outside.exports import AirflowPool, AirflowVariable
-from pubsubflow.airflow.outside.source import AirflowSource
+from pubsubflow.airflow.transfer.exports import AirflowPool, AirflowVariable
+from pubsubflow.airflow.transfer.source import AirflowSource
 from pubsubflow.errors import InvalidInput
 from pubsubflow.model.connections import MASK, Connection, read_connection
 from pubsubflow.model.values.variables import make_variable
