@@ -276,7 +276,9 @@ class _Advance:
         if entry.left_out_by or self._plan.scopes or self._plan.spec.by_instance:
             left_out = bool(entry.left_out_by)
             result = decide_node(self._plan, task, self._progress.nodes, left_out=left_out)
-        elif waits_for_more(task.trigger_rule, self._progress.nodes, task.upstream):
+        elif task.upstream and waits_for_more(
+            task.trigger_rule, self._progress.nodes, task.upstream
+        ):
             return False
         else:
             upstream = [self._progress.nodes[number] for number in task.upstream]
