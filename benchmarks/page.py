@@ -105,7 +105,10 @@ def views(runs: dict[str, str]) -> dict[str, tuple[str, str]]:
         "graph": ("/ui/dags/fill-00042?tab=graph", ".node"),
         "run": (f"/ui/runs/{runs['wide']}", "tbody tr"),
         "mapped 10,000": (f"/ui/runs/{runs['mapped']}?state=failed", "tbody tr"),
-        "log of 1,000,000 lines": (f"/ui/runs/{runs['wide']}/tasks/stage_0.step_0", ".output .l"),
+        "log of 1,000,000 lines": (
+            f"/ui/runs/{runs['wide']}/tasks/stage_0.step_0",
+            ".output .l time",
+        ),
         "tasks that failed": ("/ui/tasks?state=failed&dag=wide", "tbody tr"),
         "run of 500, timeline": (f"/ui/runs/{runs['wide']}?tab=timeline", ".lane"),
         "run of 500, graph": (f"/ui/runs/{runs['wide']}?tab=graph", ".node"),

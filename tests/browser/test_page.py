@@ -172,6 +172,51 @@ def test_a_failure_is_one_click_from_its_error_and_the_grid_leads_to_tasks(tab, 
     expect(tab.get_by_role("heading", level=1)).to_contain_text("read")
 
 
+def wide_grid(rows=300, columns=60):
+    """Return a grid as the API sends it, far larger than a screen."""
+    runs = [
+        {"run_id": f"01a00000-0000-7000-8000-{column:012}", "state": "failed", "version": 1}
+        | {"kind": "manual", "cause": "by hand", "created_at": "2026-04-01T00:00:00Z"}
+        | {"ended_at": "2026-04-01T00:01:00Z", "marks": "12" * (rows // 2), "counts": {}}
+        for column in range(columns)
+    ]
+    tasks = [{"task_id": f"step_{row}"} for row in range(rows)]
+    return {"dag_id": "load", "states": ["none", "success", "failed"], "tasks": tasks, "runs": runs}
+
+
+def test_of_a_wide_grid_what_is_in_view_is_drawn_and_keys_reach_the_rest(tab):
+    tab.route("**/dags/load/grid*", lambda route: route.fulfill(json=wide_grid()))
+    try:
+        tab.open("/ui/dags/load?tab=grid")
+        grid = tab.get_by_role("grid", name="Tasks by run")
+        assert grid.get_by_role("gridcell").count() < 60 * 60
+        focused, box = grid.locator(":focus"), tab.locator(".grid-box")
+        grid.locator("[tabindex='0']").focus()
+        newest, oldest = "run 00000059 ", "run 00000000 "
+        for keys, row, run in (
+            (["Control+End"], "step_299,", newest),
+            (["Home", "ArrowRight"], "step_299,", oldest),
+            (["PageUp", "PageDown", "ArrowUp"], "step_298,", oldest),
+            (["Control+Home", "ArrowRight"], "step_0,", oldest),
+            (["End", "ArrowDown"], "step_1,", newest),
+        ):
+            for key in keys:
+                tab.keyboard.press(key)
+            expect(focused).to_have_attribute("aria-label", re.compile(f"^{row} {run}"))
+            expect(focused).to_be_in_viewport()
+        # Scrolled away from what has the focus, keys go on from there, and it can be tabbed into.
+        box.evaluate("box => { box.scrollTop = 3000; box.scrollLeft = 0; }")
+        expect(grid.locator("[tabindex='0']")).to_be_in_viewport()
+        tab.keyboard.press("ArrowDown")
+        expect(focused).to_have_attribute("aria-label", re.compile(f"^step_2, {newest}"))
+        focused.hover()
+        expect(tab.locator(".grid-said")).to_contain_text("step_2, run 00000059")
+        tab.keyboard.press("Control+Home")
+        expect(focused).to_have_text("step_0")
+    finally:
+        tab.unroute("**/dags/load/grid*")
+
+
 def test_a_held_event_is_released_and_a_pool_is_changed(tab, known, api):
     tab.open(f"/ui/datasets/{quote('s3://shop/returns', safe='')}?tab=held")
     held = tab.get_by_role("table", name="Held events")

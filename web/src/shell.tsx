@@ -47,6 +47,8 @@ const PLACES = [
   { path: "simulator", name: "Simulator", keys: "g m" },
 ] as const;
 
+const PHONE = 600; // pixels, as in style.css
+
 type View = (...parts: string[]) => ComponentChild;
 
 const VIEWS: readonly [RegExp, View][] = [
@@ -168,8 +170,9 @@ function useFocusOnMove(): void {
 function Bar() {
   const { path } = address.value;
   const views = useRef<HTMLElement>(null);
-  // On a phone they stand in one row, which scrolls.
+  // On a phone they stand in one row, which scrolls. Elsewhere nothing asks for where they are: that takes a layout.
   useLayoutEffect(() => {
+    if (innerWidth > PHONE) return;
     views.current?.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }, [path, me.value]);
   return (

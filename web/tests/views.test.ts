@@ -52,6 +52,9 @@ test("groups stand where their first task does, fold, and add up what is in them
   assert.deepEqual(names(["g"]), ["0 a", "0 g", "0 c"]);
   assert.deepEqual(names(["g/h"]), ["0 a", "0 g", "1 g.b", "1 h", "0 c"]);
   assert.deepEqual(names(["g"], "H.D"), ["0 g.h.d"]);
+  const labels = (text?: string) => rowsOf(GRID, () => false, text).map((row) => row.label);
+  assert.deepEqual(labels(), ["a", "g", "b", "h", "d", "c"]); // what stands above is not said again
+  assert.deepEqual(labels("d"), ["g.h.d"]);
   const [a, g, c] = rowsOf(GRID, () => true);
   const run = (GRID as { runs: never[] }).runs[0]!;
   assert.deepEqual(cellOf(GRID, run, a!), { success: 1 });

@@ -34,16 +34,18 @@ export function relative(time: number, at: number): string {
   return ms > 0 ? `${count} ago` : `in ${count}`;
 }
 
-// Made once: making one costs more than formatting a hundred times.
-const LOCAL = new Intl.DateTimeFormat(undefined, {
-  ...{ year: "numeric", month: "numeric", day: "numeric" },
-  ...{ hour: "numeric", minute: "numeric", second: "numeric", timeZoneName: "short" },
-});
-
+/** Return a time in UTC, and on the clock of who looks, where that is another.
+ *
+ *  Without `Intl`, as in `grouped`.
+ */
 export function absolute(text: string): string {
   const time = new Date(text);
-  const local = LOCAL.format(time);
-  return `${time.toISOString().replace("T", " ").replace("Z", " UTC")} (${local})`;
+  const utc = `${time.toISOString().replace("T", " ").replace("Z", "")} UTC`;
+  const ahead = -time.getTimezoneOffset();
+  if (!ahead) return utc;
+  const here = new Date(time.getTime() + ahead * 60_000).toISOString().slice(0, 19).replace("T", " ");
+  const zone = [Math.floor(Math.abs(ahead) / 60), Math.abs(ahead) % 60].map((each) => String(each).padStart(2, "0")).join(":");
+  return `${utc} (${here} UTC${ahead < 0 ? "−" : "+"}${zone})`;
 }
 
 export function between(start: string | null | undefined, end: string | null | undefined): number | undefined {

@@ -1,5 +1,6 @@
 /** The graph of a trace: runs and events, what is left out of it, and the arrows between. */
 import type { CausalTrace, OutcomeCount, TracedEvent, TracedRun, TracedTask } from "#routes";
+import { grouped } from "../core/numbers.ts";
 import { moment } from "./fold.ts";
 
 export interface TraceNode {
@@ -141,7 +142,7 @@ function sum(counts: Readonly<Record<string, number>> | undefined): number {
 
 function counted(count: number, what: string, limit: number, word = "more"): string {
   const least = count > limit / 2 ? "at least " : "";
-  return `${least}${count.toLocaleString("en")} ${word} ${what}${count === 1 ? "" : "s"}`;
+  return `${least}${grouped(count)} ${word} ${what}${count === 1 ? "" : "s"}`;
 }
 
 /** Return when a node came about, and when it was over. */

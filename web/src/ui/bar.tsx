@@ -1,5 +1,6 @@
 /** A bar of counts by state, with the same in words beside it. */
 import { useEffect, useRef } from "preact/hooks";
+import { grouped } from "../core/numbers";
 
 export type Part = readonly [state: string, count: number, word: string];
 
@@ -13,8 +14,8 @@ export function Bar({ label, total, parts }: { label: string; total: number; par
         ))}
       </div>
       <span class="faint">
-        {shown.map(([, count, word]) => `${count.toLocaleString("en")} ${word}`).join(", ") || "nothing planned"}
-        {` of ${total.toLocaleString("en")}`}
+        {shown.map(([, count, word]) => `${grouped(count)} ${word}`).join(", ") || "nothing planned"}
+        {` of ${grouped(total)}`}
       </span>
     </div>
   );

@@ -17,7 +17,8 @@ export function State({ name, word }: { name: string; word?: string }) {
   );
 }
 
-const SHAPES: Record<string, string> = {
+/** What is drawn in the ring of a state, on 16 × 16. */
+export const SHAPES: Record<string, string> = {
   success: "M4 8.5 7 11.5 12.5 5",
   failed: "M4.5 4.5 11.5 11.5M11.5 4.5 4.5 11.5",
   upstream_failed: "M8 3v6M5 7l3 3 3-3M4.5 12.5h7",

@@ -13,7 +13,7 @@ import { PostEventButton } from "./events";
 import { RunList } from "./runs";
 import { StartButton } from "./start";
 
-const RunsGrid = lazy(() => import("./grid").then((each) => each.RunsGrid));
+const LazyGrid = lazy(() => import("./grid").then((each) => each.RunsGrid));
 const Schedule = lazy(() => import("./schedule").then((each) => each.Schedule));
 const Versions = lazy(() => import("./versions").then((each) => each.Versions));
 
@@ -83,6 +83,17 @@ export function Dag({ id }: { id: string }) {
       {(dag.value || !dag.error) && tab === "schedule" && <Schedule dag={id} />}
     </>
   );
+}
+
+/** Asks for its data while its code is loaded. */
+function RunsGrid({ dag }: { dag: string }) {
+  const after = address.value.query.get("after") ?? undefined;
+  const found = useResource(
+    `grid ${dag} ${after}`,
+    (signal) => call("GET /api/v1/dags/{dag_id}/grid", { path: { dag_id: dag }, query: { after } }, signal),
+    { filter: { kinds: ["run", "task", "dag"], dags: [dag] }, least: 500 },
+  );
+  return <LazyGrid dag={dag} of={found} />;
 }
 
 /** Why no run starts: the reasons in order, the condition as a tree, and what is lacking. */

@@ -4,6 +4,8 @@ import type { RunsGrid as Grid, GridRunView } from "#routes";
 export interface GridRow {
   id: string;
   name: string;
+  /** Its name without those of the groups under which it stands. */
+  label: string;
   depth: number;
   /** Places of the tasks that it stands for: one, or those of a group. */
   places: readonly number[];
@@ -35,7 +37,7 @@ export function rowsOf(grid: Grid, folded: (group: string) => boolean, text = ""
       const path = grid.tasks[place]!.groups!.slice(0, depth + 1).join("/");
       const inside = places.filter((each) => grid.tasks[each]!.groups?.[depth] === group);
       const present = inside.some((each) => grid.tasks[each]!.present !== false);
-      rows.push({ id: `group ${path}`, name: group, depth, places: inside, group: true, mapped: false, present });
+      rows.push({ id: `group ${path}`, name: group, label: group, depth, places: inside, group: true, mapped: false, present });
       if (!folded(path)) add(inside, depth + 1);
     }
   };
@@ -48,9 +50,11 @@ export function rowsOf(grid: Grid, folded: (group: string) => boolean, text = ""
 
 function rowOf(grid: Grid, place: number, depth: number): GridRow {
   const task = grid.tasks[place]!;
+  const above = depth ? `${task.groups!.slice(0, depth).join(".")}.` : "";
   return {
     id: task.task_id,
     name: task.task_id,
+    label: task.task_id.startsWith(above) ? task.task_id.slice(above.length) : task.task_id,
     depth,
     places: [place],
     group: false,
@@ -77,4 +81,23 @@ export function cellOf(grid: Grid, run: GridRunView, row: GridRow): Record<strin
     }
   }
   return any ? counts : undefined;
+}
+
+/** Return the state that a cell shows; undefined where the run's version has no such task.
+ *
+ *  @param telling Chooses the state of several.
+ */
+export function stateOf(
+  grid: Grid,
+  run: GridRunView,
+  row: GridRow,
+  telling: (counts: Record<string, number>) => string,
+): string | undefined {
+  if (row.places.length === 1) {
+    const sign = run.marks[row.places[0]!];
+    if (sign === undefined || sign === " ") return undefined;
+    if (sign !== "+") return grid.states[Number.parseInt(sign, 36)] ?? "none";
+  }
+  const counts = cellOf(grid, run, row);
+  return counts && telling(counts);
 }

@@ -2,6 +2,7 @@
 import type { LogLineView, OutputLines, TaskDetail } from "#routes";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { call } from "../core/api";
+import { grouped } from "../core/numbers";
 import { useResource } from "../core/resource";
 import { address, setQuery } from "../core/router";
 import { Problem } from "../ui/parts";
@@ -10,7 +11,7 @@ import { taskName } from "./run";
 import { firstOf, heightOf, placeOf } from "./scroll-map";
 
 const ROW = 18;
-const PART = 500; // lines of a request
+export const PART = 500; // lines of a request
 const KEPT = 40; // parts in memory
 const MOST_FOUND = 10_000;
 const WAIT_MS = 60; // while it is scrolled fast, nothing is asked for
@@ -21,20 +22,26 @@ interface Of {
   task: TaskDetail;
   attempt: number;
   live: boolean;
+  /** A part of it that is here already. */
+  head?: OutputLines | undefined;
 }
 
 /** The parts of an output that were loaded, the last used ones. */
 class Parts {
   private readonly parts = new Map<number, readonly LogLineView[]>();
 
+  /** @param head What was loaded first, whose first line need not be that of a part. */
+  constructor(private readonly head?: OutputLines) {}
+
   line(number: number): LogLineView | undefined {
-    return this.parts.get(Math.floor(number / PART))?.[number % PART];
+    return this.parts.get(Math.floor(number / PART))?.[number % PART] ?? this.head?.items[number - this.head.first];
   }
 
-  /** Whether a part has as many lines as it can have. */
-  has(part: number, total: number): boolean {
-    const found = this.parts.get(part);
-    return found !== undefined && found.length >= Math.min(PART, total - part * PART);
+  /** Return the parts of which lines are lacking, from one number up to another. */
+  lacking(first: number, end: number): number[] {
+    const found = new Set<number>();
+    for (let number = first; number < end; number++) if (!this.line(number)) found.add(Math.floor(number / PART));
+    return [...found];
   }
 
   keep(part: number, lines: readonly LogLineView[]): void {
@@ -47,14 +54,14 @@ class Parts {
   }
 }
 
-export function LongOutput({ task, attempt, live }: Of) {
+export function LongOutput({ task, attempt, live, head }: Of) {
   const path = { run_id: task.run_id, task: taskName(task) };
   const query = { attempt: attempt || undefined };
   const wanted = Number(address.peek().query.get("line") ?? Number.NaN);
   const box = useRef<HTMLDivElement>(null);
-  const parts = useRef(new Parts());
-  const [total, setTotal] = useState(0);
-  const [top, setTop] = useState(0);
+  const [parts] = useState(() => new Parts(head));
+  const [total, setTotal] = useState(head?.total ?? 0);
+  const [top, setTop] = useState(wanted >= 0 ? 0 : Math.max(0, heightOf(total, ROW) - innerHeight));
   const [height, setHeight] = useState(600);
   const [error, setError] = useState<Error>();
   const [, loaded] = useState(0);
@@ -86,7 +93,8 @@ export function LongOutput({ task, attempt, live }: Of) {
       const open = live && !(found?.whole && Date.now() > until);
       if (open && !control.signal.aborted) timer = setTimeout(ask, LIVE_MS);
     };
-    void ask();
+    if (!head) void ask();
+    else if (live) timer = setTimeout(ask, LIVE_MS);
     return () => {
       control.abort();
       clearTimeout(timer);
@@ -112,14 +120,14 @@ export function LongOutput({ task, attempt, live }: Of) {
   }, [total]);
 
   useEffect(() => {
-    const lacking = [first, first + rows].map((line) => Math.floor(Math.min(line, total - 1) / PART)).filter((part, index, all) => part >= 0 && all.indexOf(part) === index && !parts.current.has(part, total));
+    const lacking = parts.lacking(first, Math.min(first + rows, total));
     if (!lacking.length) return;
     const control = new AbortController();
     const timer = setTimeout(async () => {
       for (const part of lacking) {
         const found = await load({ first: part * PART }, control.signal);
         if (!found) return;
-        parts.current.keep(part, found.items);
+        parts.keep(part, found.items);
         loaded((count) => count + 1);
       }
     }, WAIT_MS);
@@ -164,7 +172,7 @@ export function LongOutput({ task, attempt, live }: Of) {
                   <a class="n" tabIndex={-1} href={`${location.pathname}?${withLine(number)}`} onClick={() => mark(number)}>
                     {number + 1}
                   </a>
-                  {lineOf(parts.current.line(number))}
+                  {lineOf(parts.line(number))}
                 </span>
               );
             })}
@@ -260,12 +268,12 @@ function Find(props: {
       </button>
       <span class="faint" role="status">
         {found.loading && text
-          ? `Looking through ${props.total.toLocaleString("en")} lines…`
+          ? `Looking through ${grouped(props.total)} lines…`
           : count === undefined
-            ? `${props.total.toLocaleString("en")} lines, loaded as they come into view`
+            ? `${grouped(props.total)} lines, loaded as they come into view`
             : count === 0
               ? "No line has it."
-              : `${(at ?? 0) + 1} of ${count.toLocaleString("en")} lines${count > lines.length ? `, of which the first ${lines.length.toLocaleString("en")} are reached` : ""}`}
+              : `${(at ?? 0) + 1} of ${grouped(count)} lines${count > lines.length ? `, of which the first ${grouped(lines.length)} are reached` : ""}`}
       </span>
       {found.error && <Problem error={found.error} />}
     </form>

@@ -1,6 +1,7 @@
 /** What happens now: first what has failed or is stuck, then what runs, waits and lags. */
 import type { FailureView, LongRunView, Readiness, StuckTaskView, Summary } from "#routes";
 import { ApiError, call } from "../core/api";
+import { grouped } from "../core/numbers";
 import { useResource } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { bytes, duration } from "../core/time";
@@ -91,7 +92,7 @@ function Counters({ of, counts }: { of: Summary; counts: Counts }) {
       {items.map(([id, name, count, href]) => (
         <li key={id}>
           <a href={href} class={bad.has(id) && count ? "bad" : ""}>
-            <strong>{count.toLocaleString("en")}</strong>
+            <strong>{grouped(count)}</strong>
             <span>{name}</span>
           </a>
         </li>
@@ -293,7 +294,7 @@ function Running({ of, total }: { of: Summary; total: number }) {
     <section aria-label="What runs">
       <h2>Runs now, the longest first</h2>
       <Table label="Runs under way" rows={of.longest} columns={LONGEST} id={(run) => run.run_id} uncounted />
-      {total > of.longest.length && <a href={`${to("runs")}?state=running`}>All {total.toLocaleString("en")}</a>}
+      {total > of.longest.length && <a href={`${to("runs")}?state=running`}>All {grouped(total)}</a>}
     </section>
   );
 }

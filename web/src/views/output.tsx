@@ -1,32 +1,44 @@
 /** The output of a task as text, so that the browser's own search, selection and paging work. */
-import type { LogLineView, TaskDetail } from "#routes";
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import { request, urlOf } from "../core/api";
-import { Empty, Problem } from "../ui/parts";
+import type { LogLineView, OutputLines, TaskDetail } from "#routes";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { call, request, urlOf } from "../core/api";
+import { address } from "../core/router";
 import { Check } from "../ui/check";
-import { lazy } from "../core/lazy";
+import { Empty, Problem } from "../ui/parts";
+import { LongOutput, PART } from "./long-output";
 import { Line } from "./output-line";
 import { ENDED, taskName } from "./run";
-
-const LongOutput = lazy<{ task: TaskDetail; attempt: number; live: boolean }>(() =>
-  import("./long-output").then((found) => found.LongOutput),
-);
 
 const CHUNK = 200; // lines; each is laid out only when it is near the view
 const MOST = 20_000; // lines that are kept whole; of more what is in view is loaded
 const SKIPPED = 3; // chunks that are laid out wherever they are
+const LAST = 200; // lines that are shown first: the end says why it failed
 const BATCH_MS = 100;
 const LATE_MS = 30_000;
 
 type Phase = "loading" | "following" | "whole" | "long";
 
-/** What follows when the last line is here: what is too long stays so. */
-function ended(before: Phase): Phase {
-  return before === "long" ? before : "whole";
-}
 const DONE = new Set([...ENDED, "skipped", "upstream_failed"]);
 
-export function Output({ task, attempt }: { task: TaskDetail; attempt: number }) {
+/** A part of an output, and how long it is; undefined if that could not be found out. */
+type Beginning = Promise<OutputLines | undefined>;
+
+/** Return the lines that the address of the view names, else the last ones, of an attempt or the latest one. */
+export function askForBeginning(run: string, task: string, attempt: number | undefined): Beginning {
+  const line = Number(address.peek().query.get("line") ?? Number.NaN);
+  const part = line >= 0 ? { first: Math.floor(line / PART) * PART, limit: PART } : { last: LAST };
+  const asked = { path: { run_id: run, task }, query: { attempt, ...part } };
+  return call("GET /api/v1/runs/{run_id}/tasks/{task}/logs/lines", asked).catch(() => undefined);
+}
+
+interface Of {
+  task: TaskDetail;
+  attempt: number;
+  /** What was asked for while the task was loaded, of this attempt. */
+  beginning?: Beginning | undefined;
+}
+
+export function Output({ task, attempt, beginning }: Of) {
   const [lines, setLines] = useState<readonly LogLineView[]>([]);
   const [phase, setPhase] = useState<Phase>("loading");
   const [error, setError] = useState<Error>();
@@ -43,53 +55,75 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
   const route = "GET /api/v1/runs/{run_id}/tasks/{task}/logs";
   const query = { attempt: attempt || undefined };
 
-  useEffect(() => {
+  const [head, setHead] = useState<OutputLines>();
+
+  useLayoutEffect(() => {
     setLines([]);
     setError(undefined);
     setPhase("loading");
     setUnseen(0);
+    setHead(undefined);
+    const control = new AbortController();
+    let source: EventSource | undefined;
     let batch: LogLineView[] = [];
-    let count = 0;
+    let known = 0; // lines that are there at least: until they are here the last ones are shown
+    let begun = false;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const flush = () => {
       clearTimeout(timer);
       timer = undefined;
       const more = batch;
       batch = [];
-      count += more.length;
-      if (count > MOST) {
-        setPhase("long");
-        stop();
-      } else setLines((before) => [...before, ...more]);
+      setLines((before) => (begun ? [...before, ...more] : more));
+      begun = true;
     };
+    let count = 0;
     const add = (line: LogLineView) => {
+      if (control.signal.aborted) return;
       batch.push(line);
-      timer ??= setTimeout(flush, BATCH_MS);
+      if (++count > MOST) {
+        stop();
+        setPhase("long");
+      } else if (count >= known) timer ??= setTimeout(flush, BATCH_MS);
       // What fills the view is shown at once, however much follows.
-      if (!count && batch.length === CHUNK) flush();
+      if (!known && count === LAST) flush();
     };
-    const control = new AbortController();
-    let source: EventSource | undefined;
-    if (followed) {
+    const whole = () => {
+      if (control.signal.aborted) return;
+      flush();
+      setPhase("whole");
+    };
+    const follow = () => {
       source = new EventSource(urlOf(route, { path, query: { ...query, follow: true } }));
       source.onopen = () => setPhase("following");
       source.addEventListener("line", (message) => add(JSON.parse((message as MessageEvent<string>).data)));
       source.addEventListener("end", () => {
         source?.close();
-        clearTimeout(timer);
-        flush();
-        setPhase(ended);
+        whole();
       });
-    } else {
-      readLines(request(route, { path, query }, control.signal), add).then(
-        () => {
-          clearTimeout(timer);
-          flush();
-          setPhase(ended);
-        },
-        (fault: Error) => control.signal.aborted || setError(fault),
-      );
-    }
+    };
+    const start = async () => {
+      const found = await (beginning ?? askForBeginning(task.run_id, path.task, query.attempt));
+      if (control.signal.aborted) return;
+      if (found && found.total > MOST) {
+        setHead(found);
+        return setPhase("long");
+      }
+      if (found?.items.length) {
+        known = found.total;
+        setLines(found.items);
+      }
+      if (followed) return follow();
+      // Of most there is no more.
+      if (found?.whole && found.items.length === found.total) return setPhase("whole");
+      try {
+        await readLines(request(route, { path, query }, control.signal), add);
+        whole();
+      } catch (fault) {
+        if (!control.signal.aborted) setError(fault as Error);
+      }
+    };
+    void start();
     function stop() {
       control.abort();
       source?.close();
@@ -98,7 +132,7 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
     return stop;
   }, [task.run_id, path.task, attempt, followed]);
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     const shown = box.current;
     if (!shown || phase === "whole") return;
     if (follow) shown.scrollTop = shown.scrollHeight;
@@ -152,7 +186,7 @@ export function Output({ task, attempt }: { task: TaskDetail; attempt: number })
       </div>
       {error && <Problem error={error} />}
       {phase === "long" ? (
-        <LongOutput key={`${task.id} ${attempt}`} task={task} attempt={attempt} live={followed} />
+        <LongOutput key={`${task.id} ${attempt}`} task={task} attempt={attempt} live={followed} head={head} />
       ) : lines.length > 0 ? (
         <div
           class={`output ${wrap ? "wrap" : ""} ${chunks.length > SKIPPED ? "many" : ""}`}

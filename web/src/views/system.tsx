@@ -4,6 +4,7 @@ import type { ComponentChild } from "preact";
 import { ApiError, call, urlOf } from "../core/api";
 import { lazy } from "../core/lazy";
 import { lacking } from "../core/me";
+import { grouped } from "../core/numbers";
 import { usePages, useResource } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { bytes, duration } from "../core/time";
@@ -307,7 +308,7 @@ function Storage({ system }: { system: SystemView }) {
           columns={[
             { name: "Table", kind: "wide", show: (each) => <code>{each.name}</code> },
             { name: "Size", kind: "right", show: (each) => bytes(each.bytes) },
-            { name: "Rows, about", kind: "right", show: (each) => each.rows.toLocaleString("en") },
+            { name: "Rows, about", kind: "right", show: (each) => grouped(each.rows) },
           ]}
         />
       </details>

@@ -1,5 +1,5 @@
 import type { AttemptView, TaskDetail, TaskErrorView } from "#routes";
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { call } from "../core/api";
 import { useResource } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
@@ -7,7 +7,7 @@ import { bytes } from "../core/time";
 import { ActionButton } from "../ui/dialog";
 import { Ago, Copy, Empty, Facts, Heading, Id, Json, Loaded, State, Tabs, Took } from "../ui/parts";
 import { LazyTrace } from "./lazy";
-import { Output } from "./output";
+import { askForBeginning, Output } from "./output";
 import { Clear, MarkDialog, taskName } from "./run";
 
 export function Task({ run, task }: { run: string; task: string }) {
@@ -19,19 +19,40 @@ export function Task({ run, task }: { run: string; task: string }) {
       when: (change) => change.kind === "run" || change.task_id === task.replace(/\.\d+$/, ""),
     },
   );
+  // Its output is asked for together with it: of most that is all that there is to ask for.
+  const beginning = useMemo(() => (tabOf() === "output" ? askForBeginning(run, task, attemptOf()) : undefined), [run, task]);
   return (
-    <Loaded of={found} what="the task">{(detail) => <Shown task={detail} done={found.reload} />}</Loaded>
+    <Loaded of={found} what="the task">
+      {(detail) => <Shown task={detail} done={found.reload} beginning={beginning} />}
+    </Loaded>
   );
 }
 
 const TABS = ["output", "result", "trace", "facts"];
 
-function Shown({ task, done }: { task: TaskDetail; done: () => void }) {
-  const { query } = address.value;
-  const tab = TABS.includes(query.get("tab") ?? "") ? query.get("tab")! : "output";
+function tabOf(): string {
+  const shown = address.value.query.get("tab") ?? "";
+  return TABS.includes(shown) ? shown : "output";
+}
+
+/** Return the attempt that the address names; undefined for the latest one. */
+function attemptOf(): number | undefined {
+  return Number(address.value.query.get("attempt")) || undefined;
+}
+
+interface Of {
+  task: TaskDetail;
+  done: () => void;
+  beginning: ReturnType<typeof askForBeginning> | undefined;
+}
+
+function Shown({ task, done, beginning }: Of) {
+  const tab = tabOf();
   const name = taskName(task);
   const here = to("runs", task.run_id, "tasks", name);
-  const attempt = Number(query.get("attempt")) || task.attempt || 0;
+  const attempt = attemptOf() ?? task.attempt ?? 0;
+  // It is of the latest attempt of that moment: when another one has begun it is asked for anew.
+  const [first] = useState(attempt);
   const earlier = task.attempts.find((each) => each.attempt === attempt && attempt !== task.attempt);
   const started = earlier ? earlier.started_at : task.started_at;
   const ended = earlier ? earlier.ended_at : task.ended_at;
@@ -77,7 +98,7 @@ function Shown({ task, done }: { task: TaskDetail; done: () => void }) {
           href: `${here}?tab=${each}${attempt ? `&attempt=${attempt}` : ""}`,
         }))}
       />
-      {tab === "output" && <Output task={task} attempt={attempt} />}
+      {tab === "output" && <Output task={task} attempt={attempt} beginning={attempt === first ? beginning : undefined} />}
       {tab === "result" && <Result task={task} />}
       {tab === "trace" && <LazyTrace of={{ kind: "run", id: task.run_id, task: name }} />}
       {tab === "facts" && <More task={task} />}

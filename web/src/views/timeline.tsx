@@ -1,6 +1,7 @@
 /** The timeline of a run: when its tasks were queued, ran, waited and paused. */
 import type { RunTimeline, TimelineLane, TimelineSpan, TimelineTask } from "#routes";
 import { call } from "../core/api";
+import { grouped } from "../core/numbers";
 import { useResource } from "../core/resource";
 import { address, setQuery, to } from "../core/router";
 import { duration, now } from "../core/time";
@@ -73,7 +74,7 @@ function Shown(props: { run: RunTimeline; unfolded: TimelineLane | undefined; un
           </label>
           {unfolded && unfolded.instances! > ONE_BY_ONE && (
             <span class="faint">
-              the first {ONE_BY_ONE} of {unfolded.instances!.toLocaleString("en")}
+              the first {ONE_BY_ONE} of {grouped(unfolded.instances!)}
             </span>
           )}
         </div>
@@ -97,7 +98,7 @@ function lanesOf(run: RunTimeline, lane: TimelineLane, until: number): Lane[] {
     count ? [{ key: String(index), start: first + index * part, end: first + (index + 1) * part, kind: "band" as const, state, share: count / most, name: `${lane.task_id}: ${count} at once` }] : [],
   );
   const href = `${to("runs", run.run_id)}?state=${state}`;
-  return [{ key: lane.task_id, name: lane.task_id, href, note: `×${lane.instances!.toLocaleString("en")}`, bars }];
+  return [{ key: lane.task_id, name: lane.task_id, href, note: `×${grouped(lane.instances!)}`, bars }];
 }
 
 function laneOf(run: RunTimeline, lane: TimelineLane, task: TimelineTask, until: number): Lane {
@@ -146,7 +147,7 @@ function List({ run, until }: { run: RunTimeline; until: number }) {
               {lane.instances! > 1 || lane.band
                 ? Object.entries(lane.states ?? {}).map(([state, count]) => (
                     <span key={state}>
-                      {count.toLocaleString("en")} <State name={state} />
+                      {grouped(count)} <State name={state} />
                     </span>
                   ))
                 : null}

@@ -1,6 +1,7 @@
 /** Runs of the past: backfills and replays, with what they would do before they do it. */
 import type { PlannedRun, PlannedRuns } from "#routes";
 import { call } from "../../core/api";
+import { grouped } from "../../core/numbers";
 import { useResource } from "../../core/resource";
 import { address, navigate, setQuery, to } from "../../core/router";
 import { absolute } from "../../core/time";
@@ -278,7 +279,7 @@ function Planned(props: Parameters<typeof Preview>[0]) {
             <>
               <div class="heading">
                 <h2>
-                  {count.toLocaleString("en")} {count === 1 ? "run" : "runs"} would start
+                  {grouped(count)} {count === 1 ? "run" : "runs"} would start
                 </h2>
                 <div class="actions">
                   <ActionButton
@@ -325,10 +326,10 @@ function Summary({ plan }: { plan: PlannedRuns }) {
   const named = plan.first && plan.last && planned > 1;
   return (
     <p>
-      <strong>{plan.dag_id}</strong>: {planned.toLocaleString("en")} planned
+      <strong>{plan.dag_id}</strong>: {grouped(planned)} planned
       {Boolean(plan.existing) && (
         <>
-          , of {planned > 10_000 && "the first 10,000 of "}them {plan.existing!.toLocaleString("en")} exist already
+          , of {planned > 10_000 && "the first 10,000 of "}them {grouped(plan.existing!)} exist already
         </>
       )}
       {named && (
@@ -395,7 +396,7 @@ function PlanTable({ plan }: { plan: PlannedRuns }) {
         ]}
       />
       {planned > plan.runs.length && (
-        <p class="faint">The first {plan.runs.length} of {planned.toLocaleString("en")} are shown.</p>
+        <p class="faint">The first {plan.runs.length} of {grouped(planned)} are shown.</p>
       )}
     </>
   );
