@@ -79,7 +79,7 @@ faults: env ## Short rounds of kills, stalls and hostile input
 	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/faults
 
 soak: env ## Long campaigns of the same
-	$(BIN)/python -m pytest -m soak -n $(WORKERS) --dist loadgroup $(SELECT)
+	$(BIN)/python -m pytest -m soak -n $(WORKERS) $(SELECT)
 
 dbt: env ## Test the dbt operator with dbt and DuckDB, in an environment of their own
 	$(PYTHON) -m venv $(VENV)/dbt

@@ -158,8 +158,17 @@ async def test_managers_do_what_the_reference_says(cluster, drawn):
     await play(cluster, drawn)
 
 
+@pytest.fixture(scope="module")
+def enough():
+    """Check in the end, in the process that makes the steps, that each kind was among them."""
+    yield
+    print(dict(counted))
+    assert counted["steps"] >= 20_000
+    assert counted.keys() >= EVERYTHING
+
+
 @pytest.mark.soak
-@pytest.mark.xdist_group("steps")  # the process that makes them counts them
+@pytest.mark.usefixtures("enough")
 @settings(max_examples=600, **common)
 @given(drawn=scenarios)
 async def test_managers_do_what_the_reference_says_for_long(cluster, drawn):
@@ -169,11 +178,3 @@ async def test_managers_do_what_the_reference_says_for_long(cluster, drawn):
 def test_enough_steps_were_made():
     print(dict(counted))
     assert counted["steps"] >= 800
-
-
-@pytest.mark.soak
-@pytest.mark.xdist_group("steps")
-def test_enough_steps_were_made_for_long():
-    print(dict(counted))
-    assert counted["steps"] >= 20_000
-    assert counted.keys() >= EVERYTHING
