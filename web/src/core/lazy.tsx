@@ -1,6 +1,6 @@
 /** Views whose code is loaded when they are opened first. */
 import type { ComponentType } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { Problem } from "../ui/parts";
 
 export function lazy<P extends object>(from: () => Promise<ComponentType<P>>): ComponentType<P> {
@@ -19,7 +19,8 @@ export function lazy<P extends object>(from: () => Promise<ComponentType<P>>): C
     if (!loaded) load().catch(() => {});
     const [, again] = useState(0);
     const [error, setError] = useState<unknown>();
-    useEffect(() => {
+    // Not after the next frame, as an effect: that would be the later the slower the machine is.
+    useLayoutEffect(() => {
       if (loaded) return;
       load()
         .then((view) => {

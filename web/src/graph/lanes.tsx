@@ -1,5 +1,5 @@
 /** Lanes on a time axis with folded idle time: bars that are links, a ruler, zoom, and keys. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { address, setQuery } from "../core/router";
 import { duration } from "../core/time";
 import { type Axis, axisOf, marks, moment } from "./fold";
@@ -27,15 +27,20 @@ export interface Lane {
 
 const NAME = 190;
 const ROW = 30;
+const RULER = 24;
+const SPARE = 6; // lanes above and below what is in view
 const LEAST = 8; // pixels that can be hit
 const MOST_ZOOM = 4_000_000;
 
 export { moment };
 
-/** Draws lanes; what is drawn stands in a list beside it, which is the caller's. */
+/** Draws lanes, as far as they are in view; what is drawn stands in a list beside it, which is the caller's. */
 export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: number | undefined }) {
   const frame = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(900);
+  const field = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(() => Math.max(160, innerWidth - NAME - 60));
+  const [first, setFirst] = useState(0);
+  const [count, setCount] = useState(() => Math.ceil((innerHeight * 0.7) / ROW) + 2 * SPARE);
   const { query } = address.value;
   const folded = query.get("fold") !== "no";
   const view = shownOf(query.get("shown"));
@@ -46,7 +51,15 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
     watch.observe(frame.current!);
     return () => watch.disconnect();
   }, []);
-  const axis = axisOf(props.lanes.flatMap((lane) => lane.bars), folded);
+  const { lanes } = props;
+  const look = () => {
+    const shown = field.current!;
+    setFirst(Math.max(0, Math.floor(shown.scrollTop / ROW) - SPARE));
+    setCount(Math.ceil(shown.clientHeight / ROW) + 2 * SPARE);
+  };
+  useLayoutEffect(look, [lanes.length]);
+  const axis = useMemo(() => axisOf(lanes.flatMap((lane) => lane.bars), folded), [lanes, folded]);
+  const drawn = lanes.slice(first, first + count);
   const x = (time: number) => ((axis.place(time) - view.from) / (view.to - view.from)) * width;
   const zoom = (factor: number, around = 0.5) => {
     const size = Math.min(1, Math.max(1 / MOST_ZOOM, (view.to - view.from) * factor));
@@ -99,6 +112,8 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
         aria-label={props.label}
         // biome-ignore lint: it scrolls, so keys have to reach it
         tabIndex={0}
+        ref={field}
+        onScroll={look}
         onWheel={(event) => {
           if (!event.ctrlKey && !event.metaKey) return;
           event.preventDefault();
@@ -106,8 +121,9 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
           zoom(event.deltaY > 0 ? 1.25 : 0.8, Math.min(1, Math.max(0, at)));
         }}
       >
-        <Ruler axis={axis} view={view} width={width} x={x} height={props.lanes.length * ROW} />
-        {props.lanes.map((lane) => (
+        <Ruler axis={axis} view={view} width={width} x={x} height={lanes.length * ROW} />
+        <div style={{ height: `${first * ROW}px` }} />
+        {drawn.map((lane) => (
           <div key={lane.key} class="lane" style={{ height: `${ROW}px` }}>
             <span class="name" style={{ width: `${NAME}px` }} title={lane.note ? `${lane.name}: ${lane.note}` : lane.name}>
               {lane.href ? <a href={lane.href}>{lane.name}</a> : lane.name}
@@ -120,6 +136,7 @@ export function Lanes(props: { label: string; lanes: readonly Lane[]; until?: nu
             </span>
           </div>
         ))}
+        <div style={{ height: `${Math.max(0, lanes.length - first - drawn.length) * ROW}px` }} />
       </div>
     </div>
   );
@@ -169,7 +186,7 @@ function Ruler(props: {
   return (
     <div class="ruler" style={{ marginLeft: `${NAME}px`, width: `${width}px` }} aria-hidden="true">
       {times.map((time) => (
-        <span key={time} class="mark" style={{ left: `${x(time)}px`, height: `${height + 24}px` }}>
+        <span key={time} class="mark" style={{ left: `${x(time)}px`, height: `${height + RULER}px` }}>
           +{duration(time - axis.start)}
         </span>
       ))}
@@ -183,7 +200,7 @@ function Ruler(props: {
             key={gap.start}
             class="gap"
             title={title}
-            style={{ left: `${Math.max(0, left)}px`, width: `${Math.min(wide, width)}px`, height: `${height + 24}px` }}
+            style={{ left: `${Math.max(0, left)}px`, width: `${Math.min(wide, width)}px`, height: `${height + RULER}px` }}
           >
             {duration(gap.end - gap.start)}
           </span>

@@ -70,7 +70,6 @@ export function Dag({ id }: { id: string }) {
             now={tab}
             tabs={TABS.map((each) => ({ id: each, name: NAMES[each]!, href: `${to("dags", id)}?tab=${each}` }))}
           />
-          {tab === "why" && <Why dag={found} />}
           {tab === "graph" && <DagGraph dag={found} />}
           {tab === "versions" && <Versions dag={found} done={dag.reload} />}
           {tab === "settings" && <Settings dag={found} />}
@@ -78,6 +77,7 @@ export function Dag({ id }: { id: string }) {
         )}
       </Loaded>
       {/* These need no more than its id, so they load beside it. */}
+      {(dag.value || !dag.error) && tab === "why" && <Why id={id} />}
       {(dag.value || !dag.error) && tab === "grid" && <RunsGrid dag={id} />}
       {(dag.value || !dag.error) && tab === "runs" && <RunList dag={id} />}
       {(dag.value || !dag.error) && tab === "schedule" && <Schedule dag={id} />}
@@ -97,12 +97,12 @@ function RunsGrid({ dag }: { dag: string }) {
 }
 
 /** Why no run starts: the reasons in order, the condition as a tree, and what is lacking. */
-function Why({ dag }: { dag: DagDetail }) {
+function Why({ id }: { id: string }) {
   const partition = address.value.query.get("partition") ?? undefined;
   const why = useResource(
-    `why ${dag.dag_id} ${partition}`,
+    `why ${id} ${partition}`,
     (signal) =>
-      call("GET /api/v1/dags/{dag_id}/why-not", { path: { dag_id: dag.dag_id }, query: { partition } }, signal),
+      call("GET /api/v1/dags/{dag_id}/why-not", { path: { dag_id: id }, query: { partition } }, signal),
     { filter: { kinds: ["dag", "run", "dataset"] }, every: 15_000 },
   );
   return (
@@ -131,7 +131,7 @@ function Why({ dag }: { dag: DagDetail }) {
             {found.schedule && (
               <p>
                 Schedule: <code>{found.schedule}</code>{" "}
-                <a href={`${to("simulator")}?dag=${encodeURIComponent(dag.dag_id)}`}>Simulate it</a>
+                <a href={`${to("simulator")}?dag=${encodeURIComponent(id)}`}>Simulate it</a>
               </p>
             )}
             <Facts

@@ -143,7 +143,9 @@ export function Dataset({ uri }: { uri: string }) {
   );
   const wanted = address.value.query.get("tab") ?? "";
   const tab = wanted in NAMES ? wanted : "overview";
+  const known = Boolean(found.value || !found.error);
   return (
+    <>
     <Loaded of={found} what="the dataset">
       {(dataset) => (
         <>
@@ -170,12 +172,14 @@ export function Dataset({ uri }: { uri: string }) {
             }))}
           />
           {tab === "overview" && <Overview dataset={dataset} />}
-          {tab === "graph" && <Around uri={uri} />}
-          {tab === "events" && <DatasetEvents uri={uri} />}
-          {tab === "held" && <HeldEvents uri={uri} />}
         </>
       )}
     </Loaded>
+    {/* These need no more than its name, so they load beside it. */}
+    {known && tab === "graph" && <Around uri={uri} />}
+    {known && tab === "events" && <DatasetEvents uri={uri} />}
+    {known && tab === "held" && <HeldEvents uri={uri} />}
+    </>
   );
 }
 

@@ -81,14 +81,14 @@ export function Run({ id }: { id: string }) {
               { id: "params", name: "Params", href: `${to("runs", id)}?tab=params` },
             ]}
           />
-          {tab === "tasks" && <Tasks run={found} />}
-          {tab === "graph" && <RunGraph run={found} />}
-          {tab === "why" && <Why id={id} />}
           {tab === "params" && <Params run={found} />}
         </>
       )}
     </Loaded>
-    {/* These need no more than its id, so they load beside it. */}
+    {/* These begin with its id alone, so they load beside it. */}
+    {tab === "tasks" && <Tasks id={id} run={run.value} />}
+    {tab === "graph" && <RunGraph id={id} run={run.value} />}
+    {(run.value || !run.error) && tab === "why" && <Why id={id} />}
     {(run.value || !run.error) && tab === "trace" && <LazyTrace of={{ kind: "run", id }} />}
     {(run.value || !run.error) && tab === "timeline" && <LazyTimeline id={id} />}
     </>
@@ -124,19 +124,17 @@ const COLUMNS: readonly Column<TaskView>[] = [
   { name: "Took", kind: "right", show: (task) => <Took from={task.started_at} to={task.ended_at} /> },
 ];
 
-function Tasks({ run }: { run: RunDetail }) {
+/** Its tasks, which are loaded with the run, and shown as soon as it is there. */
+function Tasks({ id, run }: { id: string; run: RunDetail | undefined }) {
   const states = address.value.query.getAll("state");
   const task = address.value.query.get("task") ?? undefined;
   const tasks = usePages(
-    `tasks ${run.run_id} ${states} ${task}`,
+    `tasks ${id} ${states} ${task}`,
     (wanted, signal) =>
-      call(
-        "GET /api/v1/runs/{run_id}/tasks",
-        { path: { run_id: run.run_id }, query: { state: states, task, ...wanted } as never },
-        signal,
-      ),
-    { main: true, filter: { kinds: ["run", "task"], runs: [run.run_id] } },
+      call("GET /api/v1/runs/{run_id}/tasks", { path: { run_id: id }, query: { state: states, task, ...wanted } as never }, signal),
+    { main: true, filter: { kinds: ["run", "task"], runs: [id] } },
   );
+  if (!run) return null;
   return (
     <>
       <div class="filters" role="group" aria-label="Filters">
@@ -174,18 +172,22 @@ const TELLING = [
 ];
 
 /** The graph of the run with the states of its tasks, as long as its version is the one in force. */
-function RunGraph({ run }: { run: RunDetail }) {
-  const found = useResource(
-    `graph ${run.run_id}`,
-    async (signal) => {
-      const [dag, tasks] = await Promise.all([
-        call("GET /api/v1/dags/{dag_id}", { path: { dag_id: run.dag_id } }, signal),
-        call("GET /api/v1/runs/{run_id}/tasks", { path: { run_id: run.run_id }, query: { limit: 1000 } }, signal),
-      ]);
-      return { dag, tasks: tasks.items, more: Boolean(tasks.next) };
-    },
-    { filter: { kinds: ["run", "task"], runs: [run.run_id] } },
+function RunGraph({ id, run }: { id: string; run: RunDetail | undefined }) {
+  const tasks = useResource(
+    `graph ${id}`,
+    (signal) => call("GET /api/v1/runs/{run_id}/tasks", { path: { run_id: id }, query: { limit: 1000 } }, signal),
+    { filter: { kinds: ["run", "task"], runs: [id] } },
   );
+  const name = run?.dag_id;
+  const dag = useResource(`graph of ${name}`, async (signal) =>
+    name === undefined ? undefined : call("GET /api/v1/dags/{dag_id}", { path: { dag_id: name } }, signal),
+  );
+  if (!run) return null;
+  const found = {
+    value: dag.value && tasks.value && { dag: dag.value, tasks: tasks.value.items, more: Boolean(tasks.value.next) },
+    error: dag.error ?? tasks.error,
+    reload: () => [dag, tasks].forEach((each) => each.reload()),
+  };
   return (
     <Loaded of={found} what="the graph">
       {({ dag, tasks, more }) => {

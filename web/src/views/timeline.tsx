@@ -1,32 +1,27 @@
 /** The timeline of a run: when its tasks were queued, ran, waited and paused. */
 import type { RunTimeline, TimelineLane, TimelineSpan, TimelineTask } from "#routes";
-import { call } from "../core/api";
+import { useMemo, useState } from "preact/hooks";
 import { grouped } from "../core/numbers";
-import { useResource } from "../core/resource";
-import { address, setQuery, to } from "../core/router";
+import type { Resource } from "../core/resource";
+import { setQuery, to } from "../core/router";
 import { duration, now } from "../core/time";
 import { type Bar, type Lane, Lanes, moment } from "../graph/lanes";
 import { Empty, Loaded, State } from "../ui/parts";
+import { ONE_BY_ONE } from "./lazy";
 
-const ONE_BY_ONE = 100;
+const LISTED = 50; // lanes of the list at first
 const ENDED = new Set(["success", "failed", "cancelled"]);
 
-export function Timeline({ id }: { id: string }) {
-  const unfolded = address.value.query.get("each") ?? undefined;
-  const found = useResource(
-    `timeline ${id} ${unfolded}`,
-    async (signal) => {
-      const path = { run_id: id };
-      const [whole, part] = await Promise.all([
-        call("GET /api/v1/runs/{run_id}/timeline", { path }, signal),
-        unfolded ? call("GET /api/v1/runs/{run_id}/timeline", { path, query: { task: unfolded, limit: ONE_BY_ONE } }, signal) : undefined,
-      ]);
-      return { whole, part };
-    },
-    { filter: { kinds: ["run", "task"], runs: [id] } },
-  );
+export interface Loading {
+  whole: RunTimeline;
+  /** Of the mapped task that is unfolded. */
+  part: RunTimeline | undefined;
+}
+
+/** Its data is loaded by its caller, while this code is loaded. */
+export function Timeline({ of }: { of: Resource<Loading> }) {
   return (
-    <Loaded of={found} what="the timeline">
+    <Loaded of={of} what="the timeline">
       {({ whole, part }) =>
         whole.lanes.length ? (
           <Shown run={whole} unfolded={part?.lanes[0]} unfold={(task) => setQuery({ each: task })} />
@@ -42,22 +37,7 @@ function Shown(props: { run: RunTimeline; unfolded: TimelineLane | undefined; un
   const { run, unfolded, unfold } = props;
   // What lasts grows while one looks, once a second.
   const until = ENDED.has(run.state) && run.ended_at ? moment(run.ended_at) : now.value;
-  const lanes: Lane[] = [];
-  const created = moment(run.created_at);
-  const started = run.started_at ? moment(run.started_at) : until;
-  if (started > created) {
-    lanes.push({
-      key: "run",
-      name: "the run itself",
-      bars: [{ key: "queued", start: created, end: started, kind: "queued", name: "The run waited for another one to end" }],
-    });
-  }
-  for (const lane of run.lanes) {
-    lanes.push(...lanesOf(run, lane, until));
-    if (unfolded && lane.task_id === unfolded.task_id) {
-      for (const task of unfolded.tasks ?? []) lanes.push(laneOf(run, unfolded, task, until));
-    }
-  }
+  const lanes = useMemo(() => allOf(run, unfolded, until), [run, unfolded, until]);
   const folded = run.lanes.filter((lane) => lane.band);
   return (
     <>
@@ -84,6 +64,26 @@ function Shown(props: { run: RunTimeline; unfolded: TimelineLane | undefined; un
       <List run={run} until={until} />
     </>
   );
+}
+
+function allOf(run: RunTimeline, unfolded: TimelineLane | undefined, until: number): Lane[] {
+  const lanes: Lane[] = [];
+  const created = moment(run.created_at);
+  const started = run.started_at ? moment(run.started_at) : until;
+  if (started > created) {
+    lanes.push({
+      key: "run",
+      name: "the run itself",
+      bars: [{ key: "queued", start: created, end: started, kind: "queued", name: "The run waited for another one to end" }],
+    });
+  }
+  for (const lane of run.lanes) {
+    lanes.push(...lanesOf(run, lane, until));
+    if (unfolded && lane.task_id === unfolded.task_id) {
+      for (const task of unfolded.tasks ?? []) lanes.push(laneOf(run, unfolded, task, until));
+    }
+  }
+  return lanes;
 }
 
 function lanesOf(run: RunTimeline, lane: TimelineLane, until: number): Lane[] {
@@ -136,11 +136,13 @@ function worst(lane: TimelineLane): string {
 
 /** The same in a list. */
 function List({ run, until }: { run: RunTimeline; until: number }) {
+  const [all, setAll] = useState(false);
+  const shown = all ? run.lanes : run.lanes.slice(0, LISTED);
   return (
     <details class="outline" open>
       <summary>As a list</summary>
       <ul class="tree" aria-label="Tasks by time, as a list">
-        {run.lanes.map((lane) => (
+        {shown.map((lane) => (
           <li key={lane.task_id}>
             <div class="line">
               <strong>{lane.task_id}</strong>
@@ -165,6 +167,11 @@ function List({ run, until }: { run: RunTimeline; until: number }) {
           </li>
         ))}
       </ul>
+      {shown.length < run.lanes.length && (
+        <button type="button" class="more" onClick={() => setAll(true)}>
+          List all {grouped(run.lanes.length)}
+        </button>
+      )}
     </details>
   );
 }
