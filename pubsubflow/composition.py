@@ -43,6 +43,7 @@ from pubsubflow.loader import Loader
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.metrics import ClusterMetrics, EventLoopLag, Exposition
+from pubsubflow.model.source.compiled import CompiledFolder
 from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.object_store import FileStore, open_log_store
@@ -110,6 +111,7 @@ class Composition:
         self._airflow_hosts: AirflowHosts | None = None
         self.api: Api | None = None
         self.on_import: Callable[[int, int], None] | None = None
+        self.compiled: CompiledFolder | None = None
 
     def services(self) -> list[tuple[str, Service]]:
         """Return the services of the roles, in the order of their start.
@@ -244,6 +246,7 @@ class Composition:
             on_progress=self.on_import,
             kinds=hosts.kinds if hosts else None,
             elsewhere=elsewhere_of(airflow.bundles) if airflow else None,
+            compiled=self.compiled,
         )
         if hosts is not None:
             hosts.on_change = loader.look_again

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from pubsubflow.composition import ROLES, Composition
 from pubsubflow.config import Config
 from pubsubflow.errors import ConfigError, StoreRestored
+from pubsubflow.model.source.compiled import CompiledFolder
 from pubsubflow.resources import DaemonResources, open_resources
 from pubsubflow.services import run_services
 
@@ -34,6 +35,7 @@ async def run_daemon(
     roles: frozenset[str] = ROLES,
     dags: Path | None = None,
     embedded: bool = True,
+    compiled: CompiledFolder | None = None,
     on_ready: Callable[[str], None] = lambda _url: None,
     on_import: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -44,6 +46,7 @@ async def run_daemon(
         roles: Which of `ROLES` it has.
         dags: The folder or file whose DAGs it loads, if it has the role `scheduler`.
         embedded: Whether it starts NATS and Postgres of its own, in `config.home`.
+        compiled: A manifest of the folder, which has been compared with it.
         on_ready: Called with the URL (empty without the role `api`) once all is ready.
         on_import: Called while DAG files are imported: how many are, of how many.
 
@@ -58,7 +61,12 @@ async def run_daemon(
         await group.start(_stop_on_signal, stop)
         try:
             async with Daemon.build(
-                config, roles=roles, dags=dags, embedded=embedded, on_import=on_import
+                config,
+                roles=roles,
+                dags=dags,
+                embedded=embedded,
+                compiled=compiled,
+                on_import=on_import,
             ) as daemon:
                 await group.start(daemon.run, stop)
                 leave_garbage_alone()
@@ -108,6 +116,7 @@ class Daemon:
         resources: Servers, connections and the fork server.
         roles: Which of `ROLES` it has.
         dags: The folder or file whose DAGs it loads, if any.
+        compiled: A manifest of the folder, if there is one.
         on_import: Called while DAG files are imported.
 
     Attributes:
@@ -120,8 +129,10 @@ class Daemon:
         *,
         roles: frozenset[str],
         dags: Path | None,
+        compiled: CompiledFolder | None = None,
         on_import: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._compiled = compiled
         self._on_import = on_import
         self._resources = resources
         self._roles = roles
@@ -133,6 +144,7 @@ class Daemon:
     def _compose(self) -> None:
         self._composition = Composition(self._resources, roles=self._roles, dags=self._dags)
         self._composition.on_import = self._on_import
+        self._composition.compiled = self._compiled
         self._services = self._composition.services()
 
     @classmethod
@@ -144,11 +156,12 @@ class Daemon:
         roles: frozenset[str],
         dags: Path | None,
         embedded: bool,
+        compiled: CompiledFolder | None = None,
         on_import: Callable[[int, int], None] | None = None,
     ) -> AsyncIterator["Daemon"]:
         """Open the resources that the roles need, and build the services on them."""
         async with open_resources(config, roles=roles, dags=dags, embedded=embedded) as resources:
-            yield cls(resources, roles=roles, dags=dags, on_import=on_import)
+            yield cls(resources, roles=roles, dags=dags, compiled=compiled, on_import=on_import)
 
     @property
     def url(self) -> str:

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 from anyio import to_thread
@@ -14,7 +15,7 @@ from pubsubflow.loader.importer import Importer
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.ownership import resolve_owners
 from pubsubflow.loader.settings import LoaderSettings
-from pubsubflow.loader.snapshot import SnapshotReader
+from pubsubflow.loader.snapshot import Snapshot, SnapshotReader
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.values.variables import (
     ENVIRONMENT,
@@ -30,6 +31,20 @@ PRELOAD = ("pubsubflow", "pubsubflow.loader.child")
 
 Progress = Callable[[int, int], None]
 """Is called while files are imported: how many are, of how many."""
+
+
+class ImportedFolder(NamedTuple):
+    """A folder that was imported once: its snapshot, and the import of each of its files."""
+
+    snapshot: Snapshot
+    imports: dict[str, ImportResult]
+
+    def files(self) -> list[LoadedFile]:
+        """Return what the files define, in path order, each DAG with the file that it is of."""
+        loaded = resolve_owners(self.imports)
+        for path, error in self.snapshot.errors.items():
+            loaded[path] = LoadedFile(path, error=error)
+        return [file for _, file in sorted(loaded.items())]
 
 
 async def load_once(
@@ -54,6 +69,33 @@ async def load_once(
     Raises:
         ConfigError: `root` does not exist.
     """
+    found = await import_once(
+        root,
+        fork_server=fork_server,
+        settings=settings,
+        on_progress=on_progress,
+        kinds=kinds,
+        elsewhere=elsewhere,
+    )
+    return found.files()
+
+
+async def import_once(
+    root: Path,
+    *,
+    fork_server: ForkServer | None = None,
+    settings: LoaderSettings | None = None,
+    on_progress: Progress | None = None,
+    kinds: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, Path] | None = None,
+) -> ImportedFolder:
+    """Import every DAG file of a folder once, and return all that is known of the imports.
+
+    The arguments are those of `load_once`.
+
+    Raises:
+        ConfigError: `root` does not exist.
+    """
     settings = settings or LoaderSettings()
     imports: dict[str, ImportResult] = {}
     with tempfile.TemporaryDirectory(prefix="pubsubflow-") as place:
@@ -72,10 +114,7 @@ async def load_once(
                 for file in snapshot.files:
                     group.start_soon(load, file)
         cache.close()
-    loaded = resolve_owners(imports)
-    for path, error in snapshot.errors.items():
-        loaded[path] = LoadedFile(path, error=error)
-    return [file for _, file in sorted(loaded.items())]
+    return ImportedFolder(snapshot, imports)
 
 
 async def environment_variables(names: Sequence[str]) -> Mapping[str, Variable]:

@@ -16,15 +16,17 @@ from anyio import to_thread
 
 from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
+from pubsubflow.loader.compiled.restoring import compiled_imports
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.once import Progress, environment_variables
-from pubsubflow.loader.records import ImportSurroundings
+from pubsubflow.loader.records import ImportRecord, ImportSurroundings
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
 from pubsubflow.loader.state import LoaderState
 from pubsubflow.loader.watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile, Manifest
+from pubsubflow.model.source.compiled import CompiledFolder
 from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.wire.subjects import Subjects
@@ -101,6 +103,7 @@ class Loader:
         on_progress: Called while files are imported: how many are, of how many.
         kinds: Folders of bundles of another kind; see `Folder`.
         elsewhere: Where those of them lie that are not in the folder.
+        compiled: A manifest of the folder, which has been compared with it.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -119,7 +122,9 @@ class Loader:
         on_progress: Progress | None = None,
         kinds: Mapping[str, str] | None = None,
         elsewhere: Mapping[str, Path] | None = None,
+        compiled: CompiledFolder | None = None,
     ) -> None:
+        self._compiled = compiled
         self._on_progress = on_progress
         self._read_variables = read_variables or environment_variables
         self._bus = bus
@@ -192,7 +197,21 @@ class Loader:
         )
         self._surroundings = await to_thread.run_sync(read, self._environment())
         records = await to_thread.run_sync(self._surroundings.restore, stored)
-        self._state.restore(files, {file: records[file] for file in files if file in records})
+        records = {file: records[file] for file in files if file in records}
+        compiled = await self._compiled_imports()
+        # What was stored here was decided by what is here.
+        for file in records.keys() & compiled.keys():
+            del compiled[file]
+        self._state.restore(files, records, compiled)
+
+    async def _compiled_imports(self) -> dict[str, ImportRecord]:
+        """Return the imports that the manifest has, if there is one."""
+        if self._compiled is None:
+            return {}
+        key, read = self._surroundings.key, self._read_variables
+        found = await _retry_until_available(partial(compiled_imports, self._compiled, key, read))
+        log.info("loader.manifest_read", files=len(self._compiled.files), known=len(found))
+        return found
 
     def _variables_changed(self, names: Collection[str]) -> None:
         """Import the files that use variables which have changed again."""

@@ -106,9 +106,7 @@ class SnapshotReader:
         Raises:
             OSError: The folder cannot be read, or the cache cannot be written.
         """
-        scan = self._folder.scan(self._settings.max_bundle_files)
-        if self._folder.is_single_file and self._is_too_much(scan):
-            self._leave_out_others(scan)
+        scan = scan_folder(self._folder, self._settings)
         bases = {base: _Base() for base in scan.bases}
         if scan.cut:
             bases[""].error = (FOLDER, self._too_many_files())
@@ -210,22 +208,6 @@ class SnapshotReader:
             found |= names
         return frozenset(found)
 
-    def _is_too_much(self, scan: FolderScan) -> bool:
-        settings = self._settings
-        sizes = [signature.size for signature in scan.files.values()]
-        return scan.cut or (
-            max(sizes, default=0) > settings.max_file_bytes
-            or sum(sizes) > settings.max_bundle_bytes
-        )
-
-    def _leave_out_others(self, scan: FolderScan) -> None:
-        """Leave out all but the one DAG file: a single file may lie in a folder of anything."""
-        (only,) = self._folder.dag_files(scan) or [""]
-        for path in [path for path in scan.files if path != only]:
-            del scan.files[path]
-            scan.skipped[path] = "its folder is larger than a bundle may be ([loader] max_bundle_…)"
-        scan.cut = False
-
     def _file_too_large(self, path: str, size: int) -> str:
         limit = self._settings.max_file_bytes
         return (
@@ -247,6 +229,34 @@ class SnapshotReader:
             f"{self._folder.root}: there are more than {limit:,} files; name folders that are "
             f"not needed in {IGNORE_FILE}, or raise [loader] max_bundle_files"
         )
+
+
+def scan_folder(folder: Folder, settings: LoaderSettings) -> FolderScan:
+    """Return the files of a folder that may be a part of a bundle.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    scan = folder.scan(settings.max_bundle_files)
+    if folder.is_single_file and _is_too_much(scan, settings):
+        _leave_out_others(folder, scan)
+    return scan
+
+
+def _is_too_much(scan: FolderScan, settings: LoaderSettings) -> bool:
+    sizes = [signature.size for signature in scan.files.values()]
+    return scan.cut or (
+        max(sizes, default=0) > settings.max_file_bytes or sum(sizes) > settings.max_bundle_bytes
+    )
+
+
+def _leave_out_others(folder: Folder, scan: FolderScan) -> None:
+    """Leave out all but the one DAG file: a single file may lie in a folder of anything."""
+    (only,) = folder.dag_files(scan) or [""]
+    for path in [path for path in scan.files if path != only]:
+        del scan.files[path]
+        scan.skipped[path] = "its folder is larger than a bundle may be ([loader] max_bundle_…)"
+    scan.cut = False
 
 
 def _imported_names(text: bytes) -> frozenset[str]:

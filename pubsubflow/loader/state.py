@@ -80,15 +80,21 @@ class LoaderState:
         self._gone: set[str] = set()
 
     def restore(
-        self, files: Iterable[str], records: Mapping[str, ImportRecord] | None = None
+        self,
+        files: Iterable[str],
+        records: Mapping[str, ImportRecord] | None = None,
+        compiled: Mapping[str, ImportRecord] | None = None,
     ) -> None:
         """Set the files that are stored already, by an earlier loader.
 
         Args:
             files: All of them.
             records: Those imports of them that would be the same again if no file has changed.
+            compiled: Imports of a manifest, of any files; these are not stored yet.
         """
         self._stored = dict.fromkeys(files)
+        for file, record in (compiled or {}).items():
+            self._set(file, _Import(record.result, record.found, restored=True))
         for file, record in (records or {}).items():
             loaded = self._stored[file] = record.result.loaded
             entry = _Import(record.result, record.found, renew_at=_renew_at(loaded))

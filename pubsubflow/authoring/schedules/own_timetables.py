@@ -1,6 +1,6 @@
 """Timetables of one's own: their ticks are computed where the DAG file is imported."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,14 +10,7 @@ from pubsubflow.authoring.schedules.expressions import Schedule, SlotCounters
 from pubsubflow.authoring.schedules.timetables import TimeSchedule
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.errors import PubsubflowError
-from pubsubflow.model.schedule.conditions import (
-    AllOf,
-    AnyOf,
-    Condition,
-    OrAfter,
-    ScheduleSpec,
-    Tick,
-)
+from pubsubflow.model.schedule.conditions import Condition, ScheduleSpec, Tick, map_ticks
 from pubsubflow.model.schedule.timetable import TableSpec
 
 MOST_TICKS = 5_000
@@ -106,19 +99,7 @@ def with_ticks(
         table = computed_ticks(timetable, now, start=start, catchup=catchup)
         return replace(part, timetable=table)
 
-    return replace(schedule, condition=_mapped(schedule.condition, fill)) if own else schedule
-
-
-def _mapped(condition: Condition, fill: Callable[[Tick], Tick]) -> Condition:
-    match condition:
-        case Tick():
-            return fill(condition)
-        case AllOf() | AnyOf():
-            sides = tuple(_mapped(side, fill) for side in condition.sides)
-            return replace(condition, sides=sides)
-        case OrAfter():
-            return replace(condition, side=_mapped(condition.side, fill))
-    return condition
+    return replace(schedule, condition=map_ticks(schedule.condition, fill)) if own else schedule
 
 
 def computed_ticks(

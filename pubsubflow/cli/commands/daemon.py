@@ -15,6 +15,7 @@ from anyio import to_thread
 from cyclopts import Parameter
 
 from pubsubflow.cli import output
+from pubsubflow.cli.commands.local.settings import check_no_airflow
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import client_for_home
 from pubsubflow.config import Config, load_config
@@ -24,8 +25,12 @@ from pubsubflow.embedded import find_running
 from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
 from pubsubflow.logging_setup import set_up_logging
 from pubsubflow.model.api.resources import DagPage
+from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.model.source.compiled import CompiledFolder
 from pubsubflow.runner.parent_death import end_with_parent
 from pubsubflow.runner.task_account import set_inspectable
+
+comparing = lazy_module("pubsubflow.loader.compiled.comparing")
 
 Level = Literal["debug", "info", "warning", "error"]
 Form = Literal["console", "json"]
@@ -48,6 +53,7 @@ def up(
     airflow: Path | None = None,
     airflow_python: Path | None = None,
     airflow_requirements: Path | None = None,
+    manifest: Path | None = None,
     home: Path | None = None,
     config: Path | None = None,
     log_level: Level | None = None,
@@ -66,6 +72,7 @@ def up(
         airflow: A folder of Airflow's DAG files, which run in an interpreter that has Airflow.
         airflow_python: That interpreter; the one beside the command airflow if left out.
         airflow_requirements: In its place a file of requirements: an environment is made of it.
+        manifest: What `pubsubflow compile` has written of the folder: no file is imported then.
         home: Home folder for all data; $PUBSUBFLOW_HOME or ~/.pubsubflow if left out.
         config: Configuration file; ./pubsubflow.toml if left out.
         log_level: Least level that is logged to stderr; warning if left out.
@@ -85,11 +92,13 @@ def up(
             "bundles.airflow.requirements": airflow_requirements,
         }
     settings = _settings(config, flags, quiet=True)
+    folder = _folder(dags)
     greet = partial(_greet, settings.home) if ready_fd is None else partial(_notify, ready_fd)
     _run(
         settings,
         roles=ROLES,
-        dags=_folder(dags),
+        dags=folder,
+        compiled=_compiled(manifest, folder, settings),
         embedded=True,
         greet=greet,
         shows_imports=ready_fd is None,
@@ -103,6 +112,7 @@ def daemon(
     roles: str = ",".join(sorted(ROLES)),
     nats_url: str | None = None,
     postgres_url: str | None = None,
+    manifest: Path | None = None,
     host: str | None = None,
     port: int | None = None,
     tls_cert: Path | None = None,
@@ -120,6 +130,7 @@ def daemon(
         roles: Roles of this daemon, separated by commas.
         nats_url: URLs of your NATS servers, separated by commas.
         postgres_url: URL of your Postgres; not needed for the role worker alone.
+        manifest: What `pubsubflow compile` has written of the folder: no file is imported then.
         host: Address to listen on; 127.0.0.1 if left out. Others than loopback need a token.
         port: TCP port to listen on, 0 for a free one; 8080 if left out.
         tls_cert: PEM file of the certificate with its chain; plain HTTP if left out.
@@ -144,7 +155,13 @@ def daemon(
             "which starts its own"
         )
     greet = _ignore if ready_fd is None else partial(_notify, ready_fd)
-    _run(settings, roles=played, dags=dags, embedded=False, greet=greet)
+    if manifest is not None and (dags is None or "scheduler" not in played):
+        raise ConfigError(
+            "--manifest stands for the DAG files of a daemon with the role scheduler: name their "
+            "folder as well (`pubsubflow daemon DAGS --manifest FILE`), or leave it out"
+        )
+    compiled = _compiled(manifest, dags, settings)
+    _run(settings, roles=played, dags=dags, compiled=compiled, embedded=False, greet=greet)
 
 
 def print_nats_url(
@@ -228,11 +245,25 @@ def _folder(dags: Path | None) -> Path:
     return _FOLDER
 
 
+def _compiled(manifest: Path | None, dags: Path | None, settings: Config) -> CompiledFolder | None:
+    """Return the manifest of the DAGs folder, if one is named.
+
+    Raises:
+        ConfigError: It cannot be read, or is not of this folder and environment.
+    """
+    if manifest is None or dags is None:
+        return None
+    check_no_airflow(settings)
+    compiled: CompiledFolder = comparing.read_manifest(manifest, dags, settings.loader)
+    return compiled
+
+
 def _run(
     settings: Config,
     *,
     roles: frozenset[str],
     dags: Path | None,
+    compiled: CompiledFolder | None,
     embedded: bool,
     greet: Callable[[str], Awaitable[None]],
     shows_imports: bool = False,
@@ -258,6 +289,7 @@ def _run(
                 roles=roles,
                 dags=dags,
                 embedded=embedded,
+                compiled=compiled,
                 on_ready=announce.send_nowait,
                 on_import=imports.report,
             )

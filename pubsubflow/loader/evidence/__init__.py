@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
+from typing import Self
 
 from msgspec import Struct
 
@@ -28,6 +29,11 @@ class Evidence(Struct, frozen=True, array_like=True):
     environment: str = ""
     outside: dict[str, str] = {}
     uncertain: tuple[str, ...] = ()
+
+    @classmethod
+    def of_bundle(cls, uncertain: tuple[str, ...]) -> Self:
+        """Return that of an import that its bundle has decided, but for what is uncertain."""
+        return cls((), environment_digest((), {}, "0" * (2 * SALT_BYTES)), {}, uncertain)
 
     def holds(self, environment: Mapping[str, str], sign: Callable[[str], str]) -> bool:
         """Return whether all of it is as it was.

@@ -3,10 +3,11 @@
 These are values as users declared them; `condition_state` decides when a condition holds.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.model.schedule.checks import CheckPolicy
 from pubsubflow.model.schedule.partitions import Partitioning
@@ -139,6 +140,19 @@ def inputs(condition: Condition) -> Iterator[DatasetInput]:
 def ticks(condition: Condition) -> Iterator[Tick]:
     """Yield every tick of the expression, left to right."""
     return (part for part in parts(condition) if isinstance(part, Tick))
+
+
+def map_ticks(condition: Condition, change: Callable[[Tick], Tick]) -> Condition:
+    """Return the expression with each of its ticks changed."""
+    match condition:
+        case Tick():
+            return change(condition)
+        case AllOf() | AnyOf():
+            sides = tuple(map_ticks(side, change) for side in condition.sides)
+            return replace(condition, sides=sides)
+        case OrAfter():
+            return replace(condition, side=map_ticks(condition.side, change))
+    return condition
 
 
 def alternatives(condition: Condition, slot: int) -> list[Tick]:

@@ -83,4 +83,13 @@ def test_a_manifest_is_up_to_date_until_a_file_changes(project, anywhere, tmp_pa
     changed = anywhere(*write, "--check")
     assert (changed.code, "ingest" in changed.err, "msgspec" in changed.err) == (1, True, True)
     (folder / "sales.py").write_text(BROKEN)
-    assert "nothing was compiled" in anywhere(*write).err
+    (folder / "second.py").write_text(BROKEN)
+    failed = anywhere(*write)
+    assert (failed.code, "nothing was compiled: 2 files" in failed.err) == (1, True)
+    assert all(name in failed.err for name in ("sales.py:", "second.py:"))
+    inside = anywhere("compile", folder, "-o", folder / "dags.json")
+    assert (inside.code, "write it beside the folder" in inside.err) == (2, True)
+    airflow = '[bundles.old]\nkind = "airflow"\n'
+    (tmp_path / "airflow.toml").write_text(airflow)
+    refused = anywhere(*write, "--config", tmp_path / "airflow.toml")
+    assert (refused.code, "bundles.old has files of Airflow" in refused.err) == (2, True)

@@ -1,6 +1,7 @@
 """Commands without a running daemon: check, db, demo, up."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,18 @@ from importlib.metadata import version
 import nats
 import psutil
 import pytest
+
+ETL = """\
+from pubsubflow import dag, task
+
+@dag
+def etl():
+    @task
+    def load() -> int:
+        return 1
+
+    load()
+"""
 
 
 def test_check_names_file_and_line_of_what_cannot_be_imported(anywhere, tmp_path):
@@ -109,16 +122,30 @@ def test_a_demo_that_cannot_start_says_why(anywhere, daemon_home, daemon_url):
     assert shown.err.count("\n") == 1
 
 
-def test_up_greets_and_stops_on_a_signal(tmp_path):
-    command = [sys.executable, "-m", "pubsubflow.cli.main", "up", str(tmp_path), "--port", "0"]
-    command += ["--home", str(tmp_path / "home")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+def test_up_with_a_manifest_imports_nothing_and_stops_on_a_signal(anywhere, tmp_path):
+    folder, manifest, home = tmp_path / "dags", tmp_path / "dags.json", tmp_path / "home"
+    folder.mkdir()
+    (folder / "etl.py").write_text(ETL)
+    assert anywhere("compile", folder, "-o", manifest).code == 0
+    command = [sys.executable, "-m", "pubsubflow.cli.main", "up", str(folder), "--port", "0"]
+    command += ["--home", str(home), "--manifest", str(manifest), "--log-level", "info"]
+    with (
+        (tmp_path / "log").open("wb") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         lines = [process.stdout.readline() for _ in range(5)]
+        ran = anywhere("dags", "trigger", "etl", "--wait", "--home", home)
         process.send_signal(signal.SIGINT)  # SIGTERM: the daemon on external servers
         assert process.wait(60) == 0
     assert lines[0].startswith("pubsubflow is up at http://127.0.0.1:")
     assert lines[2].endswith("/ui/ (`pubsubflow open` signs a browser in)\n")
-    assert lines[3] == "no DAGs loaded so far\n"
+    assert lines[3] == "1 DAG loaded\n"
+    assert ran.code == 0, ran.err
+    assert re.search(r"loader\.manifest_read .*files=1 .*known=1", (tmp_path / "log").read_text())
+    (folder / "etl.py").write_text(f"{ETL}\n# changed")
+    refused = anywhere("up", folder, "--home", home, "--manifest", manifest)
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "etl.py has changed; compile the folder again" in refused.err
 
 
 def test_a_child_daemon_ends_with_its_parent(tmp_path, fresh_home):
@@ -152,6 +179,8 @@ def test_a_child_daemon_ends_with_its_parent(tmp_path, fresh_home):
         (["up", "nowhere"], "nowhere"),
         (["up", "--port", "x"], "--port"),
         (["daemon"], "--postgres-url"),
+        (["daemon", "--postgres-url", "postgres://a@b/c", "--manifest", "m"], "DAGS --manifest"),
+        (["up", "--manifest", "none.json"], "none.json cannot be read"),
         (["daemon", "--roles", "cook"], "role 'cook' is unknown: roles are api, manager"),
         (["daemon", "--roles", "worker,mangaer"], "did you mean manager"),
         (["daemon", "--roles", ""], "a daemon needs a role at least"),

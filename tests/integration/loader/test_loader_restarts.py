@@ -8,6 +8,7 @@ import anyio
 import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
+from pubsubflow.loader.compiled.building import compile_imports, import_folder
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 
 pytestmark = pytest.mark.anyio
@@ -19,7 +20,7 @@ def started(folder, fork_server, tmp_path):
     """Start a loader on a store; leaving the block stops it."""
 
     @asynccontextmanager
-    async def started(store, **settings):
+    async def started(store, compiled=None, **settings):
         store.saves.clear()
         stopping = anyio.Event()
         settings = LoaderSettings(**{"slow_seconds": 60, **settings})
@@ -29,6 +30,7 @@ def started(folder, fork_server, tmp_path):
             store=store,
             cache=BundleCache(tmp_path / "cache"),
             settings=settings,
+            compiled=compiled,
         )
         async with anyio.create_task_group() as group:
             with anyio.fail_after(90):
@@ -213,3 +215,24 @@ async def test_other_settings_or_another_place_import_everything(
     moved = folder.root.rename(folder.root.with_name("moved"))
     folder.root = moved
     assert await imports_of(started, store, import_seconds=5) == {"one.py"}
+
+
+async def test_a_manifest_stands_for_the_imports(started, make_store, folder, tmp_path):
+    """What depends on the place is imported once the loader has started."""
+    folder.dag("plain.py", "plain", "import below")
+    folder.write("below.py", "VALUE = 1\n")
+    folder.dag("environment.py", "environment", "import os", "os.environ.get('FLOOR_LAKE')")
+    found = await import_folder(folder.root, LoaderSettings())
+    compiled = compile_imports(found, found.files())
+    store = make_store()
+    async with started(store, compiled):
+        await store.until(lambda store: store.counts["environment.py"] == 2)
+        assert (store.counts["plain.py"], store.counts["below.py"]) == (1, 1)
+        assert store.text("plain.py", "below.py") == "VALUE = 1\n"
+        # What is edited is imported, whatever the manifest says.
+        folder.dag("plain.py", "edited", "import below")
+        await store.until(lambda store: "edited" in store.dags())
+    store.counts.clear()
+    async with started(store, compiled) as saved:
+        assert saved == set()
+    assert await imports_of(started, store) == set()

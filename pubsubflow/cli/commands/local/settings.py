@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from pubsubflow.config import Config, load_config
+from pubsubflow.errors import ConfigError
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.logging_setup import set_up_logging
 
@@ -28,3 +29,17 @@ def loader_settings(config: Path | None) -> LoaderSettings:
         ConfigError: The configuration is malformed.
     """
     return local_config(config).loader
+
+
+def check_no_airflow(settings: Config) -> None:
+    """Check that no bundle of the configuration is of another kind, which has no manifest.
+
+    Raises:
+        ConfigError: One does.
+    """
+    for name in settings.bundles:
+        raise ConfigError(
+            f"configuration: bundles.{name} has files of Airflow, which an interpreter of its own "
+            "keeps imported: a manifest cannot stand for them; start without --manifest, or move "
+            "the folder to a daemon of its own"
+        )
