@@ -18,6 +18,7 @@ from pubsubflow.loader.evidence import (
     SALT_BYTES,
     Evidence,
     environment_digest,
+    module_names,
     signature,
 )
 
@@ -43,6 +44,8 @@ _UNCERTAIN_NAMES = frozenset(
         *("cpu_count", "getloadavg", "sched_getaffinity", "platform", "expanduser", "home"),
     }
 )
+# Where `signature` lists folders, which is no evidence.
+_LISTER = module_names.__code__.co_filename
 
 
 def _places() -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -146,7 +149,7 @@ class EvidenceRecorder:
     def _on_listing(self, path: object) -> None:
         # Ours, the caller's, and what calls it, as far as that is Python.
         caller = sys._getframe(2).f_code.co_filename  # noqa: SLF001 - there is no other way
-        if caller == __file__:
+        if caller == _LISTER:
             return
         # The import system lists where it looks for modules.
         end = MODULES if caller.startswith(_IMPORT_SYSTEM) and isinstance(path, str) else ""
