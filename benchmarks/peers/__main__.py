@@ -1,0 +1,90 @@
+"""Command line of the suite: measures peers, or prints the table of results.
+
+python -m benchmarks.peers                              # pubsubflow and all peers, for hours
+python -m benchmarks.peers pubsubflow dbos --quick      # two of them, in minutes
+python -m benchmarks.peers airflow --workload hop kill --settings tuned
+python -m benchmarks.peers --table [--into README.md]   # what is in the results folder
+"""
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from benchmarks.peers.adapters import PEERS
+from benchmarks.peers.counts import FULL, QUICK
+from benchmarks.peers.environment import cache_folder
+from benchmarks.peers.results import read
+from benchmarks.peers.suite import measure
+from benchmarks.peers.table import markdown, newest, put_into
+from benchmarks.peers.workloads import WORKLOADS
+from benchmarks.report import RESULTS
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.peers", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("peers", nargs="*", metavar="NAME", help=", ".join(PEERS))
+    parser.add_argument(
+        "--workload",
+        nargs="+",
+        choices=WORKLOADS,
+        default=list(WORKLOADS),
+        metavar="NAME",
+        help=f"{', '.join(WORKLOADS)}; by default all",
+    )
+    parser.add_argument(
+        "--settings", nargs="+", metavar="NAME", help="default, tuned; by default what a peer has"
+    )
+    parser.add_argument("--quick", action="store_true", help="few rounds, for a first look")
+    parser.add_argument("--cache", type=Path, default=cache_folder(), help="of environments")
+    parser.add_argument("--results", type=Path, default=RESULTS / "peers", help="folder of results")
+    parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
+    parser.add_argument("--into", type=Path, metavar="PAGE", help="write the table into a page")
+    options = parser.parse_args()
+    unknown = set(options.peers) - set(PEERS)
+    if unknown:
+        parser.error(f"unknown peers {', '.join(sorted(unknown))}: use {', '.join(PEERS)}")
+    return options
+
+
+def _measure(options: argparse.Namespace) -> bool:
+    succeeded = True
+    for name in options.peers or PEERS:
+        kind = PEERS[name]
+        for settings in options.settings or kind.settings:
+            if settings in kind.settings:
+                counts = QUICK if options.quick else FULL
+                result = measure(
+                    kind,
+                    settings,
+                    options.workload,
+                    counts,
+                    cache=options.cache,
+                    results=options.results,
+                )
+                succeeded &= not result.failed
+    return succeeded
+
+
+def _show(options: argparse.Namespace) -> None:
+    results = newest(read(path) for path in sorted(options.results.glob("*.json")))
+    order = list(PEERS)
+    table = markdown(sorted(results, key=lambda each: (order.index(each.peer), each.settings)))
+    if options.into is not None:
+        put_into(options.into, table)
+    print(table)
+
+
+def main() -> int:
+    """Measure and print the table; return the exit code, 1 if a workload failed."""
+    options = _parse()
+    # As Ctrl-C does, so that no peer is left running.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    succeeded = options.table or _measure(options)
+    _show(options)
+    return 0 if succeeded else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Dagster: webserver, daemon and code server, on PostgreSQL."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from benchmarks.peers.adapters.served import ServedPeer
+from benchmarks.peers.peer import Site
+from benchmarks.peers.ports import free_port
+from benchmarks.peers.senders import RefusedError, rate_of
+
+_BY_EVENT = ("one", "slow")
+_LOCATION = "peers"
+_LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on PythonError { message }
+  }
+}
+"""
+_LOCATIONS = """
+{ workspaceOrError { ... on Workspace { locationEntries {
+  loadStatus locationOrLoadError { ... on RepositoryLocation { repositories { name } } }
+} } } }
+"""
+_DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { healthy required } } } }"
+_INSTANCE = """
+telemetry: {{enabled: false}}
+storage:
+  postgres:
+    postgres_url: {url}
+run_coordinator:
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {{dequeue_interval_seconds: {dequeue}}}
+run_monitoring: {{enabled: {monitoring}}}
+"""
+_WORKSPACE = (
+    "load_from: [{{grpc_server: {{host: 127.0.0.1, port: {port}, location_name: {name}}}}}]\n"
+)
+
+
+class Dagster(ServedPeer):
+    """Materialisations that are reported start `one` and `slow` by sensors, GraphQL the others."""
+
+    name = "dagster"
+    settings: ClassVar[Mapping[str, Mapping[str, str]]] = {
+        "default": {
+            "PEERS_SENSOR_SECONDS": "30",
+            "PEERS_EXECUTOR": "multiprocess",
+            "PEERS_DEQUEUE_SECONDS": "5",
+            "PEERS_MONITORING": "false",
+        },
+        "tuned": {
+            "PEERS_SENSOR_SECONDS": "1",
+            "PEERS_EXECUTOR": "in_process",
+            "PEERS_DEQUEUE_SECONDS": "1",
+            "PEERS_MONITORING": "true",
+        },
+    }
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self._code_port = free_port()
+        self._repository = ""
+
+    def prepare(self) -> None:
+        """Place the definitions and the files of the instance."""
+        self._definitions = str(self.site.place_program("dagster_definitions.py"))
+        home = self.site.folder / "home"
+        home.mkdir()
+        environ = self.site.environ
+        instance = _INSTANCE.format(
+            url=self.site.database.url("postgresql+psycopg2"),
+            dequeue=environ["PEERS_DEQUEUE_SECONDS"],
+            monitoring=environ["PEERS_MONITORING"],
+        )
+        (home / "dagster.yaml").write_text(instance)
+        self._workspace = self.site.folder / "workspace.yaml"
+        self._workspace.write_text(_WORKSPACE.format(port=self._code_port, name=_LOCATION))
+        environ |= {"DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "yes"}
+
+    def commands(self) -> Mapping[str, Sequence[str]]:
+        """Return the code server, the webserver and the daemon."""
+        environment, workspace = self.site.environment, str(self._workspace)
+        local = ("-h", "127.0.0.1", "-p")
+        return {
+            "code": [
+                environment.program("dagster"),
+                *("code-server", "start", "-f", self._definitions, *local, str(self._code_port)),
+            ],
+            "webserver": [
+                environment.program("dagster-webserver"),
+                *("-w", workspace, *local, str(self.port)),
+            ],
+            "daemon": [environment.program("dagster-daemon"), "run", "-w", workspace],
+        }
+
+    def is_ready(self) -> bool:
+        """Return whether the code is loaded and all daemons are healthy."""
+        try:
+            self.http.call("GET", "/server_info")
+            (entry,) = self._query(_LOCATIONS)["workspaceOrError"]["locationEntries"]
+            if entry["loadStatus"] != "LOADED":
+                return False
+            self._repository = entry["locationOrLoadError"]["repositories"][0]["name"]
+            daemons = self._query(_DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+        return all(each["healthy"] for each in daemons if each["required"])
+
+    def _query(self, query: str, variables: Mapping[str, Any] | None = None) -> Any:
+        body = {"query": query, "variables": variables or {}}
+        return self.http.call("POST", "/graphql", body)["data"]
+
+    def send(self, workload: str, keys: Sequence[str]) -> None:
+        """Report a materialisation, or launch a run, for each key."""
+        for key in keys:
+            if workload in _BY_EVENT:
+                body = {"metadata": {"key": key}}
+                self.http.call("POST", f"/report_asset_materialization/{workload}", body)
+            else:
+                self._launch("chain_0" if workload == "chain" else workload, key)
+
+    def _launch(self, job: str, key: str) -> None:
+        selector = {
+            "repositoryLocationName": _LOCATION,
+            "repositoryName": self._repository,
+            "jobName": job,
+        }
+        params = {
+            "selector": selector,
+            "runConfigData": {},
+            "mode": "default",
+            "executionMetadata": {"tags": [{"key": "peers/key", "value": key}]},
+        }
+        answer = self._query(_LAUNCH, {"params": params})["launchRun"]
+        if answer["__typename"] != "LaunchRunSuccess":
+            raise RefusedError(f"{job}: {answer}")
+
+    def post(self, count: int, clients: int) -> float:
+        """Report materialisations of an asset that no sensor watches."""
+        return rate_of(self.http, "/report_asset_materialization/unheard", dict, count, clients)
