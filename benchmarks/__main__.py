@@ -15,6 +15,7 @@ from benchmarks.report import Report
 SCENARIOS = (
     *(
         "idle",
+        "commands",
         "hot_path",
         "calls",
         "throughput",

@@ -7,17 +7,22 @@ reach.
 import gc
 import os
 import sys
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
-
-from cyclopts import App, Parameter
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.cli.coroutines import complete
 from pubsubflow.cli.error_report import report
 from pubsubflow.cli.leaving import leave
+from pubsubflow.cli.shell.plain import plain_call
 from pubsubflow.model.lazy_import import lazy_module
 
+if TYPE_CHECKING:
+    from cyclopts import App
+
+cyclopts = lazy_module("cyclopts")
 metadata = lazy_module("importlib.metadata")
 completion = lazy_module("pubsubflow.cli.shell.completion")
 help_texts = lazy_module("pubsubflow.cli.shell.help_texts")
@@ -347,15 +352,16 @@ def main() -> None:
     # Accepted anywhere on the command line, before a command is known.
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    leave(run(arguments, debug=debug))
+    leave(run(arguments, debug=debug, alone=True))
 
 
-def run(arguments: list[str], *, debug: bool = False) -> int:
+def run(arguments: list[str], *, debug: bool = False, alone: bool = False) -> int:
     """Run a command and return its exit code.
 
     Args:
         arguments: The command line, without the program's name.
         debug: Raise errors, so that they show their traceback.
+        alone: No other command runs in this process.
     """
     try:
         # Left to itself cyclopts prints an error as a panel of several lines and exits.
@@ -364,10 +370,9 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             sys.stdout.write(f"{metadata.version('pubsubflow')}\n")
             return 0
         with _collection_paused():
-            command, bound, _ = make_app(arguments).parse_args(
-                arguments, print_error=False, exit_on_error=False
-            )
-        code = command(*bound.args, **bound.kwargs)
+            call = plain_call(arguments, _COMMANDS) if alone else None
+            call = call or _parsed(arguments)
+        code = call()
         if isinstance(code, Coroutine):
             code = complete(code)
         sys.stdout.flush()
@@ -383,6 +388,18 @@ def run(arguments: list[str], *, debug: bool = False) -> int:
             raise
         return report(error)
     return code if isinstance(code, int) else 0
+
+
+def _parsed(arguments: list[str]) -> Callable[[], Any]:
+    """Return what a command line calls.
+
+    Raises:
+        CycloptsError: It is not one of a command.
+    """
+    command, bound, _ = make_app(arguments).parse_args(
+        arguments, print_error=False, exit_on_error=False
+    )
+    return partial(command, *bound.args, **bound.kwargs)
 
 
 @contextmanager
@@ -404,7 +421,7 @@ def asks_version(arguments: list[str]) -> bool:
     return any(each == "--version" and not value.isdecimal() for each, value in following)
 
 
-def make_app(words: Sequence[str] = ()) -> App:
+def make_app(words: Sequence[str] = ()) -> "App":
     """Return the app with all commands, none of which is imported yet.
 
     Args:
@@ -413,7 +430,7 @@ def make_app(words: Sequence[str] = ()) -> App:
     # Each command that is made takes a part of a millisecond.
     first = next(iter(words), None)
     only = first if first in _COMMANDS else None
-    kind = App
+    kind: type[App] = cyclopts.App
     if first == "__complete" or "--install-completion" in words:
         # A shell asks for the names that fit, or has the script installed by which it does.
         completion.add_completers(_COMMANDS, words[1:] if first == "__complete" else ())
@@ -422,14 +439,14 @@ def make_app(words: Sequence[str] = ()) -> App:
         name="pubsubflow",
         version_flags=(),
         help_format="plaintext",
-        default_parameter=Parameter(negative=(), show_default=False),
+        default_parameter=cyclopts.Parameter(negative=(), show_default=False),
         help="Orchestrate DAGs by dataset events. Begin with `pubsubflow demo`, or with "
         "`pubsubflow init FOLDER`. With --debug, errors show their traceback.",
     )
     for group, (group_help, commands) in _COMMANDS.items():
         if only not in (None, group):
             continue
-        parent = app if not group else App(name=group, help=group_help, version_flags=())
+        parent = app if not group else cyclopts.App(name=group, help=group_help, version_flags=())
         for name, (place, about) in commands.items():
             text: str | None = about
             if _HELP & {*words} and [*words[: 2 if group else 1]] == [*filter(None, (group, name))]:

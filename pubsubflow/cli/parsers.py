@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any, overload
 
 import msgspec
-from cyclopts import Parameter, validators
 
+from pubsubflow.cli.shell.parameter import Number, Parameter
 from pubsubflow.errors import ConfigError
 
 # The relative form -2h would otherwise be taken for an option.
 Moment = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
-Limit = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+Limit = Annotated[int, Parameter(validator=Number(gte=1))]
 """How many items a list shows."""
 InputFile = Annotated[Path, Parameter(allow_leading_hyphen=True)]
 """A file, or - for stdin, which would otherwise be taken for an option."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 import msgspec
-from cyclopts import Parameter
 
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.zone import choose_zone
 from pubsubflow.client import Client
 from pubsubflow.config.sources import home_of, read_sources

@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
 from pubsubflow.cli.parsers import Moment, moment, split_pair
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.client.bulk import task_filter
 from pubsubflow.model.runs.states import RunState
 

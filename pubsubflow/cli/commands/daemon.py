@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 import anyio
 from anyio import to_thread
-from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.local.settings import check_no_airflow
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import client_for_home
 from pubsubflow.config import Config, load_config

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import report_end
@@ -11,6 +10,7 @@ from pubsubflow.cli.commands.versions.tasks import show_tasks
 from pubsubflow.cli.commands.versions.versions import describe_version, show_shares, show_version
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, Moment, moment
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid, Text
 from pubsubflow.cli.waiting import wait_for_run

@@ -4,10 +4,9 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit, Moment, moment, pairs
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid, Text, Tree
 from pubsubflow.model.api.datasets import ConsumerView, DatasetDetail

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
-from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.coroutines import complete
 from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.json_values import BYTE_ORDER_MARK

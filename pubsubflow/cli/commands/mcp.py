@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import Parameter, validators
 
 from pubsubflow.cli.event_loop import on_event_loop
 from pubsubflow.cli.mcp.operations import operations
+from pubsubflow.cli.shell.parameter import Number, Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 
@@ -16,7 +16,7 @@ from pubsubflow.errors import ConfigError
 async def serve_tools(
     *,
     allow_writes: bool = False,
-    http: Annotated[int | None, Parameter(validator=validators.Number(gte=0, lte=65_535))] = None,
+    http: Annotated[int | None, Parameter(validator=Number(gte=0, lte=65_535))] = None,
     target: Target = DEFAULT,
 ) -> None:
     """Serve the API of a daemon as tools of the Model Context Protocol, on stdin and stdout.

@@ -2,10 +2,9 @@
 
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import moment
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError

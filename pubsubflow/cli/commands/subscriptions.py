@@ -3,10 +3,9 @@
 import sys
 from typing import Annotated, Literal
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.subscriptions import SubscriptionView
 

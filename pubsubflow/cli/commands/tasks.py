@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.runs import show_callbacks, show_tasks
 from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.task_choice import EVERY_TASK, TaskChoice
 from pubsubflow.cli.texts import Grid, Text

@@ -10,12 +10,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Protocol
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.event_loop import on_event_loop
 from pubsubflow.cli.offline_database import open_offline_database
 from pubsubflow.cli.parsers import Limit, span
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.config import load_config
 from pubsubflow.errors import ConfigError

@@ -6,10 +6,9 @@ import sys
 import webbrowser
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.client import Client
 from pubsubflow.errors import InvalidInput

@@ -2,11 +2,10 @@
 
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.param_values import form_values
 from pubsubflow.cli.parsers import Limit
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.model.api.approvals import ApprovalView
 

@@ -2,11 +2,10 @@
 
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from pubsubflow.cli import output
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Moment, moment
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Text
 from pubsubflow.client import RequestFailed

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import Parameter, validators
-
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.replay import Since, Until, show_planned
 from pubsubflow.cli.param_values import run_params
 from pubsubflow.cli.parsers import Limit, moment
+from pubsubflow.cli.shell.parameter import Number, Parameter
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Grid
@@ -20,7 +19,7 @@ from pubsubflow.model.api.backfills import BackfillView
 
 _STEP_SECONDS = 2.0
 _WAIT_SECONDS = 60.0
-MostRuns = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=1000))]
+MostRuns = Annotated[int, Parameter(validator=Number(gte=1, lte=1000))]
 
 
 async def backfill(

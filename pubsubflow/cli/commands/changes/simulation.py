@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.replay import Since, Until
 from pubsubflow.cli.parsers import moment
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.schedule.simulations import SimulationView

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
-
 from pubsubflow.cli import output
+from pubsubflow.cli.shell.parameter import Number, Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.cli.texts import Text, Tree
 from pubsubflow.model.api.history.causality import (

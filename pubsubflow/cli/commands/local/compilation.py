@@ -6,10 +6,10 @@ from typing import Annotated, Any, TypeVar
 
 import anyio
 import msgspec
-from cyclopts import Parameter
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.local.settings import check_no_airflow, local_config
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader.compiled.building import compile_imports, import_folder
 from pubsubflow.model.source.compiled import (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import Parameter
 from msgspec import Struct
 
 from pubsubflow.airflow.outside.standalone import running_bundles
@@ -18,6 +17,7 @@ from pubsubflow.cli.commands.local.settings import local_config
 from pubsubflow.cli.local_dags import DEFAULT_FOLDER, open_dag
 from pubsubflow.cli.param_values import typed_params
 from pubsubflow.cli.parsers import json_or_text, mapping, moment, split_pair
+from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.texts import Text
 from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.runs.states import RunState, TaskState

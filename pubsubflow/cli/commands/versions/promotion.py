@@ -3,15 +3,14 @@
 import re
 from typing import Annotated
 
-from cyclopts import Parameter, validators
-
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.versions.versions import describe_version
+from pubsubflow.cli.shell.parameter import Number, Parameter
 from pubsubflow.cli.target import DEFAULT, Target
 from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.resources import DagDetail
 
-_Number = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+_Number = Annotated[int, Parameter(validator=Number(gte=1))]
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)(\s?%)?")
 
 
