@@ -335,6 +335,8 @@ class Composition:
             bundles=tuple(self._config.bundles),
         )
         self._metrics.append(worker.metrics)
+        if "manager" in self._roles:
+            self._commands.hand_to(worker)
         return worker
 
     def _simulator(self) -> Service:

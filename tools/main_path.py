@@ -8,12 +8,12 @@
 A daemon with its own NATS and Postgres runs one DAG, scheduled on one dataset. After a warm-up,
 events are posted one by one, and `tools/recorder` writes down what each process does. The path
 begins with the handler of `POST /api/v1/datasets/events`, goes through the manager until it sends
-the task's order to NATS, goes on where the worker receives the order, then in the runner, and ends
-with the first line of the task. What API and manager do after the order is sent delays nothing and
-does not count. A function counts when it was entered for at least eight of ten events: heartbeats,
-sweeps and other work on the side come less often. Comprehensions and lambdas belong to the function
-around them. Constructors are counted apart, because they are not steps for a reader. What an idle
-function is, `tools/recorded.py` says.
+the task's order to NATS, or hands it to the daemon's own worker, goes on where the worker receives
+the order, then in the runner, and ends with the first line of the task. What API and manager do
+after the order is out delays nothing and does not count. A function counts when it was entered for
+at least eight of ten events: heartbeats, sweeps and other work on the side come less often.
+Comprehensions and lambdas belong to the function around them. Constructors are counted apart,
+because they are not steps for a reader. What an idle function is, `tools/recorded.py` says.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from tools.recorded import Step, idle_functions, step_of  # noqa: E402
 MOST_FUNCTIONS, MOST_FILES = 110, 30
 WARM_UP, EVENTS, ENOUGH = 5, 10, 8
 HANDLERS, BUS, WORKER = "pubsubflow/api/routes/", "pubsubflow/bus/", "pubsubflow/worker/"
-SEND = ".send"
+SEND, TAKE = ".send", ".take"
 BESIDE = ("pubsubflow/api/", "pubsubflow/manager/")
 DAG_FILE = """
 from pubsubflow import DAG, Context, Dataset, task
@@ -108,11 +108,14 @@ def cut(window: list[Step]) -> tuple[list[Step], int]:
     send = find(
         "the order's sending",
         statement,
-        lambda step: is_entry(step, BUS) and step.function.name.endswith(SEND),
+        lambda step: (
+            (is_entry(step, BUS) and step.function.name.endswith(SEND))
+            or (is_entry(step, WORKER) and step.function.name.endswith(TAKE))
+        ),
     )
     receive = find("the worker", send, lambda step: is_entry(step, WORKER))
-    # Back to what the event loop called: the receiving starts in bus/.
-    while window[receive].kind != "C" or window[receive].caller is not None:
+    # Back to what the event loop called: the receiving of a message starts in bus/.
+    while receive > send and (window[receive].kind != "C" or window[receive].caller is not None):
         receive -= 1
     take_over = find("the runner", receive, lambda step: step.process == runner)
     path = [step for step in window[begin : send + 1] if step.process == daemon]

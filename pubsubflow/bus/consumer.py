@@ -59,6 +59,9 @@ class PullConsumer:
         max_ack_pending: Maximum number of unacknowledged messages, over all clients.
         open_subject: Prefix of subjects where outsiders publish: their messages are of any
             protocol that they say, and are delivered whatever that is.
+
+    Attributes:
+        requested: How many messages the server may still send for the requests that it has.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class PullConsumer:
         self._inbox = ""
         self._handle = 0
         self._credit = 0
-        self._requested = 0
+        self.requested = 0
         self._pulling = False
         self._heard = False
         self._interrupted = anyio.Event()
@@ -100,9 +103,9 @@ class PullConsumer:
         self._bug: Exception | None = None
 
     def credit(self, messages: int) -> None:
-        """Allow that many more messages to be delivered."""
+        """Allow that many more messages to be delivered; fewer, if it is negative."""
         self._credit += messages
-        if self._pulling:
+        if self._pulling and messages > 0:
             self._request()
 
     async def run(
@@ -147,7 +150,7 @@ class PullConsumer:
                 raise self._bug
             if self._interrupted.is_set():
                 log.info("bus.pull_restarted", consumer=self._durable, reason=self._reason)
-            elif self._heard or not self._requested or not self._bus.connected:
+            elif self._heard or not self.requested or not self._bus.connected:
                 pause = _FIRST_PAUSE_SECONDS
                 continue
             else:
@@ -188,7 +191,7 @@ class PullConsumer:
         # What the server still sends for old requests must not count against new ones.
         self._inbox = self._client.new_inbox()
         self._handle = self._client.open_subscription(self._inbox, self._on_message)
-        self._requested = 0
+        self.requested = 0
         self._pulling = True
         self._request()
 
@@ -228,10 +231,10 @@ class PullConsumer:
 
     def _request(self) -> None:
         """Request as many messages as the credit has room for, once half of it is used up."""
-        capacity = min(self._credit, _MAX_REQUESTED) - self._requested
-        if capacity <= 0 or capacity < self._requested:
+        capacity = min(self._credit, _MAX_REQUESTED) - self.requested
+        if capacity <= 0 or capacity < self.requested:
             return
-        self._requested += capacity
+        self.requested += capacity
         request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
             capacity,
             int(_EXPIRES_SECONDS * _NANOSECONDS),
@@ -245,7 +248,7 @@ class PullConsumer:
             return
         self._heard = True
         self._credit -= 1
-        self._requested -= 1
+        self.requested -= 1
         try:
             delivery = Delivery(self._send, subject, reply, data, header)
             if PROTOCOL_MARK in header and self._is_left(delivery, subject, header):
@@ -256,14 +259,14 @@ class PullConsumer:
             self._bug = error
             self._interrupt("deliver failed")
         # Most messages leave more than half of the credit: tested here, where each one passes.
-        if self._pulling and 2 * self._requested <= min(self._credit, _MAX_REQUESTED):
+        if self._pulling and 2 * self.requested <= min(self._credit, _MAX_REQUESTED):
             self._request()
 
     def _on_late_message(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
         """Take a message of a request that does not count any more."""
         if reply:
             # It was requested of the former inbox, so the requests of this one have not used it up.
-            self._requested += 1
+            self.requested += 1
             self._on_message(subject, reply, data, header)
 
     def _is_left(self, delivery: Delivery, subject: bytes, header: bytes) -> bool:
@@ -280,7 +283,7 @@ class PullConsumer:
         left = decode_headers(header).get("Nats-Pending-Messages", "")
         if status == _EXPIRED and left.isdigit():
             self._heard = True
-            self._requested -= int(left)
+            self.requested -= int(left)
             if self._pulling:
                 self._request()
         else:  # consumer deleted, leadership change, shutdown, or no responders

@@ -23,6 +23,7 @@ from uuid import UUID
 from pubsubflow.manager.handlers import HANDLERS, BatchContext, DagLocks, Handler, Phase
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.outbox.changes import encode_changes
+from pubsubflow.manager.outbox.direct_orders import DirectOrders
 from pubsubflow.manager.outbox.orders import build_orders
 from pubsubflow.manager.persistence.load import IdAllocator, RunLocks, load_publishers, lock_runs
 from pubsubflow.manager.persistence.save import save
@@ -53,6 +54,7 @@ class BatchProcessor:
 
     Attributes:
         epoch: The epoch of the database; see `model.runs.fences`.
+        direct: Chooses the orders that the worker of this daemon gets; None without one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class BatchProcessor:
         self._specs = SpecCache(max_map_length=max_map_length)
         self._wait_queues: dict[tuple[Limit, ...], int] = {}
         self.epoch = 0
+        self.direct: DirectOrders | None = None
 
     async def process(
         self, items: Sequence[InboxItem], transaction: ManagerTransaction
@@ -118,9 +121,13 @@ class BatchProcessor:
             await self._change_slots(pools, uow, transaction)
         if uow.runs.cleared_tasks or any(run.progress.clear_number for run in runs):
             await save_cleared(uow, transaction)
+        dispatched = any(run.dispatch for run in runs)
+        # What was tried before is handed out over the bus: whether the first try was committed is
+        # decided by the rows of its direct orders, which must not be these.
+        if dispatched and self.direct is not None and not any(item.tried for item in items):
+            self.direct.choose(uow)
         await save(uow, transaction, encode_changes(uow))
         # Orders carry results and journals, so they are built after all is written.
-        dispatched = any(run.dispatch for run in runs)
         return CommittedBatch(await build_orders(uow, transaction) if dispatched else [], uow)
 
     async def _change_runs(

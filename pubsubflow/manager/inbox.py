@@ -245,6 +245,13 @@ def fail_callers(items: list[InboxItem] | deque[InboxItem], error: Exception) ->
         item.failed(error)
 
 
+def retry_later(items: Iterable[InboxItem]) -> None:
+    """Have items processed again whose commit may have got through before the connection broke."""
+    for item in items:
+        item.tried = True
+        item.reset()
+
+
 def failure_of(result: ResultMessage, error: Exception) -> InboxItem:
     """Return the item that ends the task of a result that cannot be stored."""
     reason = " ".join(f"its result cannot be stored: {error}".split())

@@ -17,6 +17,8 @@ log = structlog.get_logger()
 
 _SAVE_SECONDS = 0.5
 """Pause in which the heartbeats of many workers gather."""
+_GONE_SECONDS = 7.0
+"""After which a worker of another daemon counts as gone, which takes no share of the tasks."""
 _WATCH_SECONDS = 1.5
 _ANSWER_SECONDS = 1.5
 _JUMP_SECONDS = 2.0
@@ -28,10 +30,14 @@ class Heartbeats:
 
     Attributes:
         latest: Worker → its last one.
+        own: The worker of this daemon, if its manager hands tasks to it directly.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
         self.latest: dict[str, Heartbeat] = {}
+        self.own = ""
+        self._shared: dict[str, float] = {}  # queue → when another worker of it was heard
         self._received = anyio.Event()
 
     def receive(self, message: Message) -> None:
@@ -39,6 +45,13 @@ class Heartbeats:
         heartbeat = decode_heartbeat(message.data)
         self.latest[heartbeat.worker] = heartbeat
         self._received.set()
+        if heartbeat.worker != self.own:
+            self._shared.update(dict.fromkeys(heartbeat.queues, self._monotonic()))
+
+    def is_shared(self, queue: str) -> bool:
+        """Return whether a worker of another daemon serves a queue."""
+        heard_at = self._shared.get(queue)
+        return heard_at is not None and self._monotonic() - heard_at < _GONE_SECONDS
 
     async def keep_saving(self, database: Database, uptime: "Uptime") -> None:
         """Save what is received, apart from the batches: a long one must silence no worker.

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import structlog
 from anyio.abc import TaskStatus
 
@@ -38,10 +39,12 @@ from pubsubflow.manager.inbox import (
     hold_messages,
     ignore,
     item_of,
+    retry_later,
 )
 from pubsubflow.manager.liveness import Heartbeats, Uptime
 from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.manager.outage import StoreOutage
+from pubsubflow.manager.outbox.direct_orders import DirectOrders
 from pubsubflow.manager.outbox.ends import announce_ends
 from pubsubflow.manager.outbox.orders import publish_orders
 from pubsubflow.manager.outbox.publish import publish_changes
@@ -52,7 +55,8 @@ from pubsubflow.manager.unit_of_work import CommittedBatch
 from pubsubflow.manager.worker_requests import WorkerRequestServer
 from pubsubflow.model.traces import CURRENT, NoTracing, Tracing
 from pubsubflow.model.wire.backlog import QueueBacklog
-from pubsubflow.model.wire.commands import Command, FireTimers, Timer
+from pubsubflow.model.wire.commands import Command, FireTimers, ReturnDirectOrders, Timer
+from pubsubflow.model.wire.direct_orders import OrderTaker
 from pubsubflow.model.wire.messages import ResultMessage
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.clock import StoreClock
@@ -161,6 +165,17 @@ class Manager:
         )
         self._wake.set()
         return await answered
+
+    def hand_to(self, taker: OrderTaker) -> None:
+        """Hand tasks to the worker of this daemon directly, where no other one gets a share."""
+        self._heartbeats.own = taker.worker_id
+        self._processor.direct = DirectOrders(taker, self._heartbeats.is_shared, self._submit)
+
+    def _submit(self, command: ReturnDirectOrders, on_failure: Callable[[Exception], None]) -> None:
+        # After the stop they are left to another manager: the worker has signed off.
+        if self._accepting:
+            self._waiting.append(InboxItem(command, done=ignore, failed=on_failure))
+            self._wake.set()
 
     def backlog(self) -> QueueBacklog:
         """Return the commands that were received here and are not processed yet."""
@@ -325,10 +340,7 @@ class Manager:
             await self._process_one_by_one(connection, batch, error)
             return
         except Unavailable:
-            for item in batch:
-                # The commit may have got through before the connection broke.
-                item.tried = True
-                item.reset()
+            retry_later(batch)
             raise
         except Exception as error:  # noqa: BLE001 - it is kept as a dead letter, with its text
             await self._process_one_by_one(connection, batch, error)
@@ -338,7 +350,13 @@ class Manager:
             self._outage.end()
         try:
             # First: workers wait for them, then callers.
-            publish_orders(self._bus, committed.orders, seconds)
+            direct, orders = self._processor.direct, committed.orders
+            if direct is not None:
+                orders = direct.hand_over(committed, seconds)
+            publish_orders(self._bus, orders, seconds)
+            if len(orders) < len(committed.orders):
+                # Runners get theirs while the rest of the batch is put together.
+                await anyio.lowlevel.cancel_shielded_checkpoint()
             if self.run_ends.waiting:
                 await announce_ends(self.run_ends, committed.uow)
             publish_changes(self._bus, committed.uow)
@@ -397,6 +415,7 @@ class Manager:
     async def _commit(self, connection: Connection, batch: Sequence[InboxItem]) -> CommittedBatch:
         timed = self._database.metrics.statement_seconds.observe
         while True:
+            committed: CommittedBatch | None = None
             try:
                 async with begin_transaction(connection):
                     transaction = ManagerTransaction(connection, timed)
@@ -406,6 +425,10 @@ class Manager:
                 for item in batch:
                     item.reset()
                 log.info("manager.transaction_restarted", reason=type(error).__name__)
+            except Unavailable:
+                if committed is not None and self._processor.direct is not None:
+                    self._processor.direct.doubt(committed)
+                raise
             else:
                 return committed
 

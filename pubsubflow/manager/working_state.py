@@ -41,6 +41,7 @@ class LiveTask(Struct):
     Attributes:
         wait_set: While it is deferred, the encoded `WaitSet`; see `waits.WAIT_FROM_START`.
         prior_attempts: Attempts that it had before it was cleared.
+        direct: Its worker was given it directly: no message covers it.
         stored: Its row exists.
         uses_slot: It stands in the wait queue of its limits, or has a slot.
         changed: Its row must be written.
@@ -57,6 +58,7 @@ class LiveTask(Struct):
     started_at: datetime | None = None
     wait_set: bytes | None = None
     prior_attempts: int = 0
+    direct: bool = False
     stored: bool = False
     uses_slot: bool = False
     changed: bool = True

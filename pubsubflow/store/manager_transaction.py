@@ -21,7 +21,7 @@ BATCH = {
     "run_events": 3,
     "removed_tasks": 3,
     "ended_tasks": 14,
-    "live_tasks": 10,
+    "live_tasks": 11,
     "opened_runs": 6,
     "progressed_runs": 2,
     "closed_runs": 3,

@@ -260,6 +260,10 @@ class Engine(Protocol):
         """How many assignments may be here at once."""
 
     @property
+    def room(self) -> int:
+        """How many more assignments may be here."""
+
+    @property
     def slots(self) -> int:
         """How many assignments can run at once."""
 

@@ -1,4 +1,4 @@
-"""The task consumer: pulls the messages of one queue as slots become free."""
+"""The task consumer pulls the messages of a queue as slots become free; direct ones come apart."""
 
 import asyncio
 from collections.abc import Callable
@@ -86,3 +86,37 @@ class TaskConsumer:
         # Messages come in stream order: all that follow a newer one are newer as well.
         self.suspects = delivery.timestamp.timestamp() < self._suspect_before
         return self.suspects
+
+
+class DirectDelivery(Delivery):
+    """An order that the manager of this daemon hands over: no message has to be acknowledged.
+
+    Args:
+        subject: The subject under which the bus would carry it.
+        data: The encoded `TaskMessage`.
+        give_back: Has the manager hand the task out again.
+    """
+
+    __slots__ = ("_give_back",)
+
+    def __init__(self, subject: str, data: bytes, give_back: Callable[[], None]) -> None:
+        self.subject, self.data = subject, data
+        self._give_back = give_back
+        self._header, self._stored_at = b"", b"0"
+        self.again, self.attempts, self.stream_seq = False, 1, 0
+
+    def ack(self) -> None:
+        """Do nothing."""
+
+    def term(self) -> None:
+        """Do nothing."""
+
+    def in_progress(self) -> None:
+        """Do nothing: the worker's heartbeat covers it."""
+
+    def nak(self, delay_seconds: float | None = None) -> None:
+        """Give the task back, at once or after a delay."""
+        if delay_seconds is None:
+            self._give_back()
+        else:
+            asyncio.get_running_loop().call_later(delay_seconds, self._give_back)

@@ -83,6 +83,9 @@ class ProcessPool:
         results: Stores and reads large results.
         on_returned: Called with an assignment that goes back to its queue.
         on_finished: Called with an assignment of which nothing is left to run.
+
+    Attributes:
+        capacity: How many assignments may be here at once, with waiting ones that are not parked.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class ProcessPool:
         self._runner_settings = runner_settings
         self.kind = runner_settings.kind
         self._sync = self.kind == "sync"
+        each = settings
+        self.capacity = each.processes + each.prefetch if self._sync else each.async_slots
         self._managers = managers
         self._sources = sources
         self._publisher = publisher
@@ -140,10 +145,10 @@ class ProcessPool:
         )
 
     @property
-    def capacity(self) -> int:
-        """How many assignments may be here at once, with waiting ones that are not parked."""
-        each = self._settings
-        return each.processes + each.prefetch if self._sync else each.async_slots
+    def room(self) -> int:
+        """How many more assignments may be here."""
+        running = sum(len(runner.assignments) for runner in self._runners.all)
+        return self.capacity - running - len(self._waiting)
 
     @property
     def busy(self) -> int:

@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import count
 
 import anyio
@@ -31,10 +31,11 @@ from pubsubflow.worker.assignment import (
     Assignment,
     AttemptOutcome,
     Engine,
+    TaskHeader,
     decode_header,
     is_cancelled,
 )
-from pubsubflow.worker.consumer import TaskConsumer
+from pubsubflow.worker.consumer import DirectDelivery, TaskConsumer
 from pubsubflow.worker.executors.engine import ExecutorEngine
 from pubsubflow.worker.executors.offers import ExecutorOffers
 from pubsubflow.worker.executors.settings import OfferedExecutor, attempt_settings
@@ -73,6 +74,7 @@ class Worker:
         ConfigError: The settings name an executor that is not among these.
 
     Attributes:
+        worker_id: Its name.
         draining: Set once it takes no more tasks and starts no further node of a chain.
         metrics: Its gauges.
     """
@@ -98,7 +100,7 @@ class Worker:
         self._fork_server = fork_server
         self._settings = settings
         self._cache = cache
-        self._id = worker_id
+        self._id = self.worker_id = worker_id
         self._next_number = count(1)
         self._assignments: dict[int, Assignment] = {}
         self._consumer_of: dict[int, TaskConsumer] = {}
@@ -107,6 +109,7 @@ class Worker:
         self._pools: dict[str, Engine] = {}  # also engines of executors, by name
         self._offers = ExecutorOffers(executors, settings, bundles)
         self._consumers: list[TaskConsumer] = []
+        self._takers: dict[tuple[str, str], TaskConsumer] = {}  # of direct orders
         self._none_left = anyio.Event()
         self._confinements = Confinements(settings, worker_id)
         self._void_below = 0  # deliveries from before a restore of Postgres
@@ -114,7 +117,7 @@ class Worker:
         self.metrics = WorkerMetrics(self._pools)
 
     @property
-    def room(self) -> WorkerResources:
+    def resources(self) -> WorkerResources:
         """The memory and CPU that it has for tasks that declare resources."""
         return self._confinements.room
 
@@ -226,7 +229,9 @@ class Worker:
         for queue in settings.queues:
             for kind in _KINDS if self._offers.serves_plain else ():
                 engine = self._pools[self._offers.usual or kind]
-                self._consume_queue(f"{queue}-{kind}", f"{queue}.{kind}", engine)
+                consumer = self._consume_queue(f"{queue}-{kind}", f"{queue}.{kind}", engine)
+                if not self._offers.usual:
+                    self._takers[queue, kind] = consumer
             for offered in self._offers:
                 own = self._offers.queue(queue, offered.name)
                 self._consume_queue(own, own, self._pools[offered.name])
@@ -234,17 +239,17 @@ class Worker:
             for kind in _KINDS:
                 self._consume_queue(f"{queue}-{kind}", f"{queue}.{kind}", self._pools[kind])
 
-    def _consume_queue(self, durable: str, subject: str, engine: Engine) -> None:
-        self._consumers.append(
-            TaskConsumer(
-                bus=self._bus,
-                settings=self._settings,
-                durable=durable,
-                filter_subject=f"psf.task.{subject}.>",
-                engine=engine,
-                on_task=self._on_task,
-            )
+    def _consume_queue(self, durable: str, subject: str, engine: Engine) -> TaskConsumer:
+        consumer = TaskConsumer(
+            bus=self._bus,
+            settings=self._settings,
+            durable=durable,
+            filter_subject=f"psf.task.{subject}.>",
+            engine=engine,
+            on_task=self._on_task,
         )
+        self._consumers.append(consumer)
+        return consumer
 
     def _on_task(self, consumer: TaskConsumer, delivery: Delivery) -> None:
         try:
@@ -266,16 +271,44 @@ class Worker:
         if known is not None and self._resume(known, delivery):
             consumer.on_finished()
             return
-        number = next(self._next_number) & _MAX_NUMBER
         redelivered = (
             delivery.attempts > 1
             or delivery.again
             or (consumer.suspects and consumer.is_suspect(delivery))
         )
+        self._accept(consumer, header, delivery, redelivered=redelivered)
+
+    def _accept(
+        self, consumer: TaskConsumer, header: TaskHeader, delivery: Delivery, *, redelivered: bool
+    ) -> None:
+        number = next(self._next_number) & _MAX_NUMBER
         assignment = Assignment(number, header, delivery, redelivered=redelivered)
-        self._assignments[number] = self._by_subject[subject] = assignment
+        self._assignments[number] = self._by_subject[delivery.subject] = assignment
         self._consumer_of[number] = consumer
         consumer.engine.submit(assignment)
+
+    def room(self, queue: str, kind: str) -> int:
+        """Return how many direct orders of a queue and kind it takes now."""
+        consumer = self._takers.get((queue, kind))
+        # Not while others wait in the stream, or the server may send some: these came before.
+        if consumer is None or self.draining.is_set() or not consumer.puller.requested:
+            return 0
+        return consumer.engine.room
+
+    def take(
+        self, queue: str, kind: str, subject: str, data: bytes, give_back: Callable[[], None]
+    ) -> None:
+        """Take an order that the manager of this daemon hands over; its task is this worker's."""
+        header = decode_header(data)
+        if header.delivery < self._void_below:
+            log.warning("worker.void_order_dropped", subject=subject)
+        elif self.draining.is_set():
+            give_back()
+        else:
+            consumer = self._takers[queue, kind]
+            consumer.puller.credit(-1)
+            delivery = DirectDelivery(subject, data, give_back)
+            self._accept(consumer, header, delivery, redelivered=False)
 
     def _resume(self, assignment: Assignment, delivery: Delivery) -> bool:
         """Continue with a message that is delivered again; return whether we have it."""
@@ -334,7 +367,7 @@ class Worker:
         """Publish a heartbeat and keep the messages of all assignments in progress."""
         settings = self._settings
         busy = {kind: pool.busy for kind, pool in self._pools.items()}
-        room = self.room
+        room = self.resources
         heartbeat = Heartbeat(
             worker=self._id,
             host=socket.gethostname(),

@@ -32,6 +32,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import begin_transaction
 from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.worker.consumer import DirectDelivery
 from support.consumers import start_consumer
 from support.signals import TIMEOUT_SECONDS, Signal
 from support.specs import loaded, uri
@@ -350,6 +351,28 @@ class ManagerHarness(Harness):
             )
 
 
+class ScriptedTaker:
+    """The worker of a manager's own daemon: what it is given goes to the scripted worker.
+
+    Attributes:
+        space: How many orders it takes a batch.
+    """
+
+    worker_id = "own"
+
+    def __init__(self, harness: ManagerHarness, space: Callable[[], int]) -> None:
+        self._harness = harness
+        self.space = space
+
+    def room(self, queue: str, kind: str) -> int:
+        assert (queue, kind) in {("default", "async"), ("default", "sync")}
+        return self.space()
+
+    def take(self, queue: str, kind: str, subject: str, data: bytes, give_back) -> None:
+        assert subject.startswith(f"psf.task.{queue}.{kind}.")
+        self._harness.receive(DirectDelivery(subject, data, give_back))
+
+
 def chain_of(order: Order, worker: str = "w1") -> list[ResultMessage]:
     """Return the results of a runner that goes straight on to the end of the chain."""
     nodes = order.message.chain
@@ -363,9 +386,12 @@ def chain_of(order: Order, worker: str = "w1") -> list[ResultMessage]:
 
 @asynccontextmanager
 async def running_managers(
-    database, bus: Bus, nats, *, managers=1, pull=True, connections=None, **settings
+    database, bus: Bus, nats, *, managers=1, pull=True, connections=None, direct=None, **settings
 ):
-    """Run managers, and the scripted worker's consumers for both kinds of the queue `default`."""
+    """Run managers, and the scripted worker's consumers for both kinds of the queue `default`.
+
+    With `direct`, which says how many, the managers give it orders without the bus, too.
+    """
     async with AsyncExitStack() as stack:
         worker_bus = await stack.enter_async_context(Bus.connect(nats))
         harness = ManagerHarness(database, bus, worker_bus)
@@ -380,6 +406,8 @@ async def running_managers(
                 connections=connections,
             )
             harness.managers.append(manager)
+            if direct is not None:
+                manager.hand_to(ScriptedTaker(harness, direct))
             await group.start(manager.run, last)
         for kind in ("async", "sync") if pull else ():
             await start_consumer(

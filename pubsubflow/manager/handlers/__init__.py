@@ -19,6 +19,7 @@ from pubsubflow.manager.handlers.dead_letters import (
     RedriveDeadLetterHandler,
     StoreDeadLetterHandler,
 )
+from pubsubflow.manager.handlers.direct_orders import ReturnDirectOrdersHandler
 from pubsubflow.manager.handlers.events import RecordEventsHandler
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
 from pubsubflow.manager.handlers.past_waits import CheckPastWaitsHandler
@@ -50,6 +51,7 @@ from pubsubflow.model.wire.commands import (
     RecordEvents,
     RedriveDeadLetter,
     Replay,
+    ReturnDirectOrders,
     SetPaused,
     SetPool,
     SettleHeldEvents,
@@ -80,6 +82,7 @@ HANDLERS: dict[type, type[Handler]] = {
     StartedMessage: StartedHandler,
     LogMessage: LogHandler,
     WorkerLostMessage: WorkerLostHandler,
+    ReturnDirectOrders: ReturnDirectOrdersHandler,
     StoreDeadLetter: StoreDeadLetterHandler,
     StartRun: StartRunHandler,
     SetPaused: SetPausedHandler,

@@ -90,10 +90,10 @@ class LogHandler(Handler):
 
 
 class WorkerLostHandler(Handler):
-    """Hands out again what lost workers went straight on with."""
+    """Hands out again what no message covers of lost workers."""
 
     async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
-        """Delete the workers; lock the runs in which they had chained tasks."""
+        """Delete the workers; lock the runs in which they had tasks without a message."""
         for item in items:
             # Its results came before in the stream, so they are applied already.
             await self._transaction.fetch("delete_worker", item.message.worker)
@@ -101,7 +101,7 @@ class WorkerLostHandler(Handler):
             locks.runs.update(row["run"] for row in rows)
 
     def apply(self, item: InboxItem) -> None:
-        """Hand out again the chained tasks of a worker."""
+        """Hand out again the tasks of a worker."""
         self._context.lifecycle.worker_lost(item.message.worker)
 
 

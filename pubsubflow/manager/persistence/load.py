@@ -172,6 +172,7 @@ def load_tasks(rows: Iterable[Row], uow: UnitOfWork) -> None:
             row["started_at"],
             row["wait_set"],
             row["prior_attempts"],
+            direct=row["direct"],
             stored=True,
             uses_slot=state not in WITHOUT_SLOT,
             changed=False,

@@ -128,6 +128,7 @@ def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]
                 task.worker,
                 task.started_at,
                 task.wait_set,
+                task.direct,
             )
             for run in runs
             for key, task in run.live.items()
@@ -316,4 +317,5 @@ def _live_row(run: RunWork, key: tuple[int, int], task: LiveTask) -> _Row:
         task.worker,
         task.started_at,
         task.wait_set,
+        task.direct,
     )

@@ -334,11 +334,11 @@ class RunLifecycle:
             )
 
     def worker_lost(self, worker: str) -> None:
-        """Hand out again what a lost worker went straight on with: no message covers that."""
+        """Hand out again what a lost worker went straight on with, or was given directly."""
         for run in self._uow.runs.by_id.values():
             for key, task in run.live.items():
                 # All others have a message in the stream, which comes again by itself.
-                if task.chained and task.worker == worker:
+                if (task.chained or task.direct) and task.worker == worker:
                     self.retries.hand_out(run, key, task, task.attempt)
 
     def _fenced(self, message: ResultMessage | StartedMessage) -> LiveTask | None:

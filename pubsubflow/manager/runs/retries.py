@@ -88,7 +88,7 @@ class Retries(Struct, frozen=True):
             self._next_attempt(run, key, task)
         else:
             task.enter(TaskState.UP_FOR_RETRY)
-            task.chained, task.worker = False, None
+            task.chained, task.direct, task.worker = False, False, None
             self.uow.timers.append(
                 Timer(verdict.at, "retry", run.version.dag, run.id, *key, task.attempt)
             )
@@ -106,5 +106,6 @@ class Retries(Struct, frozen=True):
         """Hand a task out again, under a delivery that no earlier chain through it had."""
         task.enter(TaskState.QUEUED)
         task.attempt, task.delivery = attempt, task.delivery + 1
-        task.chained, task.worker, task.started_at = False, None, None
+        task.chained, task.direct = False, False
+        task.worker, task.started_at = None, None
         run.dispatch.append(key)

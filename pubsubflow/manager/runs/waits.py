@@ -70,7 +70,7 @@ class TaskWaits:
         """Defer a task that has given its slot back."""
         if task.started_at is None:
             task.started_at = datetime.fromtimestamp(message.started_at, UTC)
-        task.worker, task.chained = None, False
+        task.worker, task.chained, task.direct = None, False, False
         self._begin(run, key, task, decode_wait_set(message.wait_set), message.wait_set)
 
     def start(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:

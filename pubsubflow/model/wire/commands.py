@@ -341,6 +341,18 @@ class CheckPastWaits(Struct, frozen=True):
     changed: tuple[int, ...] = ()
 
 
+class ReturnDirectOrders(Struct, frozen=True):
+    """Hand out anew what a worker was given directly and gives back, or did not get.
+
+    Attributes:
+        worker: The worker.
+        fences: Run, node, map index, attempt and delivery of each.
+    """
+
+    worker: str
+    fences: tuple[tuple[int, int, int, int, int], ...]
+
+
 class StoreDeadLetter(Struct, frozen=True):
     """Store a request that could not be processed as a dead letter.
 
@@ -515,6 +527,7 @@ Command = (
     | DiscardDeadLetters
     | CheckEventWaits
     | CheckPastWaits
+    | ReturnDirectOrders
     | StoreDeadLetter
     | ClearTasks
     | MarkTasks

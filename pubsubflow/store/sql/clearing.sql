@@ -81,9 +81,10 @@ GROUP BY n.run, n.node, n.map_index;
 -- name: insert_cleared_tasks
 -- Insert cleared tasks that start anew, with the number of their prior attempts.
 INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker, started_at,
-                       wait_set, prior_attempts)
+                       wait_set, direct, prior_attempts)
 SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::text[],
-                     $7::boolean[], $8::text[], $9::timestamptz[], $10::bytea[], $11::int[]);
+                     $7::boolean[], $8::text[], $9::timestamptz[], $10::bytea[], $11::boolean[],
+                     $12::int[]);
 
 -- name: cancel_cleared_tasks
 -- Mark cleared task instances that will not run again as cancelled: run, node, map index.

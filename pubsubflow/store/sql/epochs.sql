@@ -56,6 +56,7 @@ WITH moved AS (
         delivery = $1::bigint + delivery % $2::bigint,
         state = CASE WHEN state = 'running' THEN 'queued' ELSE state END,
         chained = false,
+        direct = false,
         worker = NULL,
         -- The next sweep publishes their orders.
         queued_at = least(queued_at, now() - interval '1 minute'),

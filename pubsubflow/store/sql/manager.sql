@@ -17,21 +17,21 @@ FOR UPDATE;
 -- name: read_live_tasks
 -- Return the live rows of task instances; their runs are locked.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
-       t.queued_at, t.started_at, t.wait_set, t.prior_attempts
+       t.queued_at, t.started_at, t.wait_set, t.prior_attempts, t.direct
 FROM unnest($1::bigint[], $2::int[], $3::int[]) AS requested (run, node, map_index)
 JOIN task_live AS t USING (run, node, map_index);
 
 -- name: read_live_tasks_of_runs
 -- Return every live row of runs; they are locked.
 SELECT run, node, map_index, attempt, delivery, crashes, state, chained, worker, queued_at,
-       started_at, wait_set, prior_attempts
+       started_at, wait_set, prior_attempts, direct
 FROM task_live
 WHERE run = ANY($1::bigint[])
 ORDER BY run, node, map_index;
 
 -- name: find_chained_runs
--- Return the runs in which a worker has chained tasks.
-SELECT DISTINCT run FROM task_live WHERE worker = $1 AND chained ORDER BY run;
+-- Return the runs in which a worker has chained tasks, or such that it was given directly.
+SELECT DISTINCT run FROM task_live WHERE worker = $1 AND (chained OR direct) ORDER BY run;
 
 -- name: register_datasets
 -- Insert the datasets among $1 that do not exist, subscribe the DAGs whose patterns match, and
@@ -240,11 +240,12 @@ DELETE FROM run_queue WHERE run = $1 RETURNING dag, progress;
 UPDATE task_live SET
     attempt = n.attempt, delivery = n.delivery, crashes = n.crashes, state = n.state,
     chained = n.chained, worker = n.worker, started_at = n.started_at, wait_set = n.wait_set,
+    direct = n.direct,
     queued_at = CASE WHEN n.state = 'queued' THEN now() ELSE task_live.queued_at END
 FROM unnest($1::bigint[], $2::int[], $3::int[], $4::int[], $5::bigint[], $6::int[], $7::text[],
-            $8::boolean[], $9::text[], $10::timestamptz[], $11::bytea[])
+            $8::boolean[], $9::text[], $10::timestamptz[], $11::bytea[], $12::boolean[])
   AS n (run, node, map_index, attempt, delivery, crashes, state, chained, worker, started_at,
-        wait_set)
+        wait_set, direct)
 WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index;
 
 -- name: record_attempts
@@ -552,60 +553,60 @@ ended AS (
 -- Insert live tasks: queued ones, deferred ones, and those that a runner chained.
 live AS (
     INSERT INTO task_live (run, node, map_index, attempt, delivery, state, chained, worker,
-                           started_at, wait_set)
+                           started_at, wait_set, direct)
     SELECT * FROM unnest($47::bigint[], $48::int[], $49::int[], $50::int[], $51::bigint[],
                          $52::text[], $53::boolean[], $54::text[], $55::timestamptz[],
-                         $56::bytea[])
+                         $56::bytea[], $57::boolean[])
 ),
 -- Insert the progress of started runs.
 opened AS (
     INSERT INTO run_live (run, dag, version, progress, info, source)
-    SELECT * FROM unnest($57::bigint[], $58::int[], $59::bigint[], $60::bytea[], $61::bytea[],
-                         $62::text[])
+    SELECT * FROM unnest($58::bigint[], $59::int[], $60::bigint[], $61::bytea[], $62::bytea[],
+                         $63::text[])
 ),
 -- Update the progress of runs.
 progressed AS (
     UPDATE run_live SET progress = new.progress
-    FROM unnest($63::bigint[], $64::bytea[]) AS new (run, progress)
+    FROM unnest($64::bigint[], $65::bytea[]) AS new (run, progress)
     WHERE run_live.run = new.run
 ),
 -- Finish runs of earlier batches.
 gone AS (
-    DELETE FROM run_live WHERE run = ANY($65::bigint[])
+    DELETE FROM run_live WHERE run = ANY($66::bigint[])
 ),
 closed AS (
     UPDATE run SET state = n.state, error = n.error, ended_at = now()
-    FROM unnest($65::bigint[], $66::text[], $67::text[]) AS n (run, state, error)
+    FROM unnest($66::bigint[], $67::text[], $68::text[]) AS n (run, state, error)
     WHERE run.id = n.run AND run.state IN ('queued', 'running')
 ),
 -- Insert pending events of inputs that have not consumed them.
 kept AS (
     INSERT INTO pending_event (dag, partition_key, input, event)
-    SELECT * FROM unnest($68::int[], $69::text[], $70::smallint[], $71::bigint[])
+    SELECT * FROM unnest($69::int[], $70::text[], $71::smallint[], $72::bigint[])
 ),
 states AS (
     INSERT INTO condition_state (dag, partition_key, state, open)
-    SELECT * FROM unnest($72::int[], $73::text[], $74::bytea[], $75::boolean[])
+    SELECT * FROM unnest($73::int[], $74::text[], $75::bytea[], $76::boolean[])
     ON CONFLICT (dag, partition_key)
     DO UPDATE SET state = excluded.state, open = excluded.open, changed_at = now()
 ),
 -- Append to the change log.
 logged AS (
-    INSERT INTO change (body) SELECT * FROM unnest($81::bytea[])
+    INSERT INTO change (body) SELECT * FROM unnest($82::bytea[])
 ),
 counted AS (
     UPDATE dag_state SET
         paused = new.paused, active = new.active, queued = new.queued,
         catch_up_from = new.catch_up_from
-    FROM unnest($76::int[], $77::boolean[], $78::int[], $79::int[], $80::bigint[])
+    FROM unnest($77::int[], $78::boolean[], $79::int[], $80::int[], $81::bigint[])
       AS new (dag, paused, active, queued, catch_up_from)
     WHERE dag_state.dag = new.dag
 ),
 -- Append to the audit log what the requests were that are carried out here.
 audited AS (
     INSERT INTO audit (principal, token, remote, action, object, status, times)
-    SELECT * FROM unnest($82::text[], $83::uuid[], $84::text[], $85::text[], $86::text[],
-                         $87::int[], $88::int[])
+    SELECT * FROM unnest($83::text[], $84::uuid[], $85::text[], $86::text[], $87::text[],
+                         $88::int[], $89::int[])
     RETURNING id
 )
 SELECT id FROM audited ORDER BY id;

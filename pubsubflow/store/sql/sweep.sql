@@ -7,7 +7,9 @@
 SELECT extract(epoch FROM clock_timestamp())::float8;
 
 -- name: find_undelivered_tasks
--- Return live tasks whose message may be lost: queued for long, or with a dead worker.
+-- Return live tasks whose message may be lost: queued for long, or with a dead worker. What a worker
+-- was given directly is handed out again with its loss; before that only if it neither begins it nor
+-- gives it back for a minute.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
        t.queued_at, t.started_at
 FROM task_live AS t
@@ -18,6 +20,8 @@ WHERE NOT t.chained
   AND (t.state = 'queued' AND (t.queued_at < now() - make_interval(secs => $1)
                                OR t.queued_at > now() + interval '1 minute')
        OR t.state = 'running' AND worker.worker IS NULL)
+  AND (NOT t.direct OR t.state = 'queued' AND worker.worker IS NOT NULL
+                       AND t.queued_at < now() - interval '1 minute')
 ORDER BY t.queued_at
 LIMIT $3;
 
@@ -46,13 +50,14 @@ SELECT extract(epoch FROM clock_timestamp())::float8 AS clock,
 FROM (SELECT EXISTS (SELECT FROM task_live WHERE state IN ('queued', 'running')) AS found) AS tasks;
 
 -- name: find_dead_workers
--- Return workers without a heartbeat for $1 seconds, and owners of chained tasks that are not
--- registered.
+-- Return workers without a heartbeat for $1 seconds, and owners of tasks that no message covers that
+-- are not registered.
 SELECT worker FROM worker
 WHERE seen_at < now() - make_interval(secs => $1) OR seen_at > now() + make_interval(secs => $1)
 UNION
 SELECT DISTINCT t.worker FROM task_live AS t
-WHERE t.chained AND t.started_at < now() - make_interval(secs => $1)
+WHERE (t.chained AND t.started_at < now() - make_interval(secs => $1)
+       OR t.direct AND t.queued_at < now() - make_interval(secs => $1))
   AND NOT EXISTS (SELECT FROM worker WHERE worker.worker = t.worker);
 
 -- name: read_live_runs
@@ -60,5 +65,9 @@ WHERE t.chained AND t.started_at < now() - make_interval(secs => $1)
 SELECT run, dag, version, progress, info, source FROM run_live WHERE run = ANY($1::bigint[]);
 
 -- name: list_worker_names
--- Return the names of all workers that have not signed off.
-SELECT worker FROM worker ORDER BY worker;
+-- Return the names of all workers that have not signed off, or that were given a task before they
+-- were registered.
+SELECT worker FROM worker
+UNION
+SELECT worker FROM task_live WHERE worker IS NOT NULL AND direct
+ORDER BY worker;

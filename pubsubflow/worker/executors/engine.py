@@ -88,6 +88,11 @@ class ExecutorEngine:
         return self.slots
 
     @property
+    def room(self) -> int:
+        """How many more assignments may be here."""
+        return self.capacity - self.busy - self.waiting
+
+    @property
     def slots(self) -> int:
         """How many attempts the worker has at once."""
         return int(self._limit.total_tokens)

@@ -28,6 +28,7 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
     "find_sweep_work": {"task_live"},
     "find_dead_workers": {"task_live"},
     "find_chained_runs": {"task_live"},
+    "list_worker_names": {"task_live"},  # once, at a start
     "page_live_runs": {"run_live"},
     "list_longest_runs": {"run_live"},  # of what has not ended
     "list_oldest_ready": {"task_live"},

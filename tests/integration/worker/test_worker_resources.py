@@ -108,7 +108,7 @@ async def test_a_task_waits_for_room_and_holds_up_no_other(
         await manager.until(lambda: first.run in {each.run for each in manager.started})
         for _ in range(3):
             assert (await manager.run(dag, "plain")).outcome is Outcome.SUCCESS
-        assert worker.room.free_memory == 64 << 20
+        assert worker.resources.free_memory == 64 << 20
         assert not {other.run for other in others} & {run for run, _ in manager.results}
         (tmp_path / "end").touch()
         for order in (first, *others):

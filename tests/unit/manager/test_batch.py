@@ -32,6 +32,7 @@ from pubsubflow.model.wire.commands import (
     RecordEvents,
     RedriveDeadLetter,
     Replay,
+    ReturnDirectOrders,
     SetPaused,
     SetPool,
     SettleHeldEvents,
@@ -95,6 +96,7 @@ ITEMS = {
     MarkTasks: MarkTasks(uuid4(), "success"),
     SettleHeldEvents: SettleHeldEvents("release", (uuid4(),), "ann"),
     SweepChecks: SweepChecks((1,)),
+    ReturnDirectOrders: ReturnDirectOrders("w1", ((1, 0, -1, 1, 1),)),
     AnswerApproval: AnswerApproval(
         str(uuid4()), Vote(person="ann", role="operator", option="approve")
     ),
