@@ -17,6 +17,8 @@ MASK = "***"
 
 PREFIX = "connection:"
 ENVIRONMENT = "PUBSUBFLOW_CONN_"
+AIRFLOW = "airflow"
+"""Of `extra`: fields of a connection of Airflow's that its URI cannot hold."""
 MAX_BYTES = 64 * 1024
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}\Z")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,49}\Z")
@@ -261,13 +263,17 @@ def read_connection(name: str, text: str) -> Connection:
     secrets = {field: str(value) for field, value in secrets.items()}
     if given.get("password"):
         secrets["password"] = str(given["password"])
+    address: str | None = given.get("uri") or None
+    if address is None:
+        address, other = _uri_of_parts(given)
+        extra = {**extra, AIRFLOW: other} if other else extra
     # Airflow has secrets in `extra`, too.
     hidden = {field for field in extra if _SECRET_LIKE.fullmatch(field)}
     secrets |= {field: str(extra[field]) for field in hidden if extra[field]}
     return make_connection(
         name,
         kind=given.get("kind") or given.get("conn_type"),
-        uri=given.get("uri") or _uri_of_parts(given),
+        uri=address,
         extra={field: value for field, value in extra.items() if field not in hidden},
         secrets=secrets,
         dags=_written_dags(name, given.get("dags")),
@@ -298,17 +304,26 @@ def _without_dags(name: str, uri: str) -> tuple[str, tuple[str, ...]]:
     return plain, split_dags(name, ",".join(found))
 
 
-def _uri_of_parts(given: Mapping[str, Any]) -> str | None:
-    """Return the URI of host, port, login and schema; None without a host."""
-    host = given.get("host")
-    if not host:
-        return None
-    scheme, _, server = str(host).rpartition("://")
+def _uri_of_parts(given: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """Return the URI of host, port, login and schema; of them, what it cannot hold as it is.
+
+    Airflow's connections may have an account without a host, or a host that is none, such as
+    `local[2]` or `https://example.com`.
+    """
+    parts = {name: given[name] for name in ("host", "port", "login", "schema") if given.get(name)}
+    if not parts.get("host"):
+        return None, parts
+    scheme, _, server = str(parts["host"]).rpartition("://")
     scheme = scheme or str(given.get("conn_type") or given.get("kind") or "generic")
-    user = f"{quote(str(given['login']), safe='')}@" if given.get("login") else ""
-    port = f":{given['port']}" if given.get("port") else ""
-    path = f"/{quote(str(given['schema']))}" if given.get("schema") else ""
-    return f"{scheme}://{user}{server}{port}{path}"
+    user = f"{quote(str(parts['login']), safe='')}@" if "login" in parts else ""
+    port = f":{parts['port']}" if "port" in parts else ""
+    path = f"/{quote(str(parts['schema']))}" if "schema" in parts else ""
+    uri = f"{scheme}://{user}{server}{port}{path}"
+    try:
+        host = _split(uri).hostname
+    except InvalidInput:
+        return None, parts
+    return uri, {} if host == parts["host"] else {"host": parts["host"]}
 
 
 def _check_fields(secrets: Mapping[str, str], extra: Mapping[str, Any]) -> None:

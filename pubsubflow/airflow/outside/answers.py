@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio.to_thread
 import msgspec
@@ -12,7 +13,7 @@ from pubsubflow.airflow.structure import AssetStructure
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.result_keys import ResultAddress
 from pubsubflow.errors import ConfigError, NotFound
-from pubsubflow.model.connections import Connection
+from pubsubflow.model.connections import AIRFLOW, Connection
 
 
 class AttemptAnswers:
@@ -94,14 +95,17 @@ class AttemptAnswers:
 def connection_fields(found: Connection) -> dict[str, Any]:
     """Return a connection in the fields of Airflow's."""
     secrets = {name: each for name, each in found.secrets.items() if name != "password"}
-    extra = {**found.extra, **secrets}
+    query = {} if found.uri is None else dict(parse_qsl(urlsplit(found.uri).query))
+    extra = {**query, **found.extra, **secrets}
+    own = extra.pop(AIRFLOW, {})
     return {
         "conn_id": found.name,
         "conn_type": found.kind,
-        "host": found.host,
+        "host": None if found.host is None else unquote(found.host),
         "schema": found.path or None,
         "login": found.user,
         "password": found.password,
         "port": found.port,
         "extra": msgspec.json.encode(extra).decode() if extra else None,
+        **own,
     }
