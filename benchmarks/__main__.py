@@ -32,6 +32,13 @@ SCENARIOS = (
         "pods",
         "daemons",
         "on_dask",
+        "recovery",
+        "edits",
+        "cluster",
+        "growth",
+        "large_values",
+        "busy_disk",
+        "hours",
     ),
 )
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from itertools import count
+from typing import Protocol
 
 import asyncpg
 import nats
@@ -19,7 +20,22 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from benchmarks.stack import Stack
+
+class Servers(Protocol):
+    """The addresses of the servers on which a floor is measured."""
+
+    @property
+    def dsn(self) -> str:
+        """Address of Postgres."""
+
+    @property
+    def nats_url(self) -> str:
+        """Address of NATS."""
+
+    @property
+    def nats_token(self) -> str:
+        """Token of NATS."""
+
 
 WARM_UP = 20
 STREAMS = ("floor_result", "floor_order")
@@ -84,10 +100,14 @@ class Floor:
         database: A connection to a database with `SCHEMA`.
         worker: A connection that publishes results and gets orders.
         manager: A connection that gets results and publishes orders.
+        replicas: Of the streams.
     """
 
-    def __init__(self, database: asyncpg.Connection, worker: Client, manager: Client) -> None:
+    def __init__(
+        self, database: asyncpg.Connection, worker: Client, manager: Client, replicas: int
+    ) -> None:
         self._database = database
+        self._replicas = replicas
         self._worker = worker.jetstream()
         self._manager = manager.jetstream()
         self._runs = count()
@@ -101,7 +121,11 @@ class Floor:
             (self._worker, STREAMS[1], self._orders),
         ):
             await context.add_stream(
-                name=name, subjects=[name], retention="workqueue", storage="file"
+                name=name,
+                subjects=[name],
+                retention="workqueue",
+                storage="file",
+                num_replicas=self._replicas,
             )
             await context.subscribe(name, durable=name, cb=queue.put, manual_ack=True)
 
@@ -126,18 +150,20 @@ class Floor:
         return taken
 
 
-async def _open(stack: Stack, exits: AsyncExitStack) -> Floor:
-    admin = await asyncpg.connect(stack.dsn)
+async def _open(servers: Servers, replicas: int, exits: AsyncExitStack) -> Floor:
+    admin = await asyncpg.connect(servers.dsn)
     exits.push_async_callback(admin.close)
     await admin.execute("CREATE DATABASE floor")
     exits.push_async_callback(admin.execute, "DROP DATABASE floor")
-    database = await asyncpg.connect(stack.dsn, database="floor")
+    database = await asyncpg.connect(servers.dsn, database="floor")
     exits.push_async_callback(database.close)
     await database.execute(SCHEMA)
-    clients = [await nats.connect(stack.nats_url, token=stack.nats_token) for _ in range(2)]
+    clients = [
+        await nats.connect(servers.nats_url.split(","), token=servers.nats_token) for _ in range(2)
+    ]
     for client in clients:
         exits.push_async_callback(client.close)
-    floor = Floor(database, *clients)
+    floor = Floor(database, *clients, replicas)
     await floor.subscribe()
     for name in STREAMS:
         exits.push_async_callback(clients[0].jetstream().delete_stream, name)
@@ -146,12 +172,12 @@ async def _open(stack: Stack, exits: AsyncExitStack) -> Floor:
 
 
 @contextmanager
-def opened(stack: Stack) -> Iterator[Callable[[int], list[float]]]:
+def opened(servers: Servers, replicas: int = 1) -> Iterator[Callable[[int], list[float]]]:
     """Give a function that does so many hops of the loop and returns the milliseconds of each."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         exits = AsyncExitStack()
         try:
-            floor = runner.run(_open(stack, exits))
+            floor = runner.run(_open(servers, replicas, exits))
             yield lambda hops: runner.run(floor.hops(hops))
         finally:
             runner.run(exits.aclose())

@@ -11,6 +11,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.figures import over_floor
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -59,12 +61,13 @@ class Report:
 
     def show(self) -> None:
         """Print the figures, and then the scenarios that failed."""
-        table = Table("scenario", "figure", "measured", "target", "met")
+        table = Table("scenario", "figure", "measured", "target", "met", "÷ floor")
         for scenario, figures in self._figures.items():
             for each in figures:
                 met = "[green]yes" if each["met"] else "[red]no"
                 value = f"{each['value']:g} {each['unit']}"
-                table.add_row(scenario, each["name"], value, f"{each['target']:g}", met)
+                row = scenario, each["name"], value, f"{each['target']:g}", met, over_floor(each)
+                table.add_row(*row)
         console = Console(width=120)
         console.print(table)
         for scenario, error in self.failed.items():

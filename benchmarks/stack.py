@@ -22,6 +22,15 @@ from pubsubflow.embedded.settings import DATABASE, PORT, SUPERUSER
 DAGS = Path(__file__).parent / "dags"
 
 
+def post(url: str, path: str, body: Any) -> Any:
+    """POST JSON to a daemon's API and return the JSON answer."""
+    request = urllib.request.Request(
+        f"{url}/api/v1{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
 class Moments:
     """Log of moments that tasks write: `wait` for lines, then find them by name and phase."""
 
@@ -133,13 +142,7 @@ class Stack:
 
     def post(self, path: str, body: Any) -> Any:
         """POST JSON and return the JSON answer."""
-        request = urllib.request.Request(
-            f"{self.url}/api/v1{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        return post(self.url, path, body)
 
     def get(self, path: str) -> Any:
         """GET JSON."""

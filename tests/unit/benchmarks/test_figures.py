@@ -1,0 +1,16 @@
+"""Figures of `make bench`: slopes, and how many times its floor a value is."""
+
+import pytest
+
+from benchmarks.figures import figure, over_floor, slope
+
+
+def test_a_slope_is_that_of_the_line_of_least_squares():
+    assert slope([(0, 1), (1, 3), (2, 5)]) == pytest.approx(2)
+    assert slope([(0, 0), (1, 1), (2, 0)]) == pytest.approx(0)
+
+
+def test_a_figure_with_a_floor_says_how_many_times_that_it_is():
+    assert over_floor(figure("hop", 3.0, "ms", target=5, floor=1.2)) == "2.50"
+    assert over_floor(figure("hop", 3.0, "ms", target=5)) == ""
+    assert over_floor(figure("hop", 3.0, "ms", target=5, floor=0)) == ""
