@@ -72,7 +72,7 @@ def trigger(name):
         name=f"on-{name}",
         expect={f"peers.{name}"},
         match={"prefect.resource.id": f"peers.{name}"},
-        parameters={"key": {"__prefect_kind": "jinja", "template": "{{ event.payload.key }}"}},
+        parameters={"key": "{{ event.payload.key }}"},
     )
 
 
