@@ -75,12 +75,20 @@ function neededBy(result, entry) {
   return [...found].sort().map((path) => `assets/${basename(path)}`);
 }
 
-const early = neededBy(main, "src/main.tsx").map((name) => `<link rel="modulepreload" href="/ui/${name}">`);
+const first = neededBy(main, "src/main.tsx");
+const early = first.map((name) => `<link rel="modulepreload" href="/ui/${name}">`);
 const page = (await readFile("index.html", "utf8"))
   .replace("%EARLY%", early.join("\n    "))
   .replace("%STYLE%", nameOf(main, "src/style.css"))
   .replace("%MAIN%", nameOf(main, "src/main.tsx"));
 await writeFile(join(out, "index.html"), page);
+// What a view needs beside, by the address of the view: the server names it in a header of the page, so
+// that it comes together with the entry, not after it.
+const views = JSON.parse(await readFile("early.json", "utf8")).map(({ path, tab, files }) => {
+  const needed = files.flatMap((file) => [nameOf(main, file), ...neededBy(main, file)]);
+  return { path, tab, files: [...new Set(needed)].filter((name) => name !== nameOf(main, "src/main.tsx") && !first.includes(name)) };
+});
+await writeFile(join(out, "early.json"), JSON.stringify(views));
 await copyFile("icon.svg", join(out, "icon.svg"));
 
 const bundled = new Set();

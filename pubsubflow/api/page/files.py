@@ -6,18 +6,21 @@ installed package has them inside. A checkout that was installed without Node ha
 
 import gzip
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import anyio
 from msgspec import Struct
 
+from pubsubflow.api.page.early import EarlyFiles, early_links, read_early
+
 STATIC = Path(__file__).parent / "static"
 INDEX = "index.html"
 ASSETS = "assets/"
 _STAMP = "digest.txt"  # as web/backend/page_backend.py writes it
 _REASON = "missing.txt"
+_EARLY = "early.json"
 _KINDS = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 """Types that the page needs, whatever the machine's own table says."""
 
@@ -47,6 +50,7 @@ class PageFiles:
     def __init__(self, folder: Path = STATIC) -> None:
         self._folder = folder
         self._files: Mapping[str, PageFile] = {}
+        self._early: Sequence[EarlyFiles] = ()
         self._built_at: int | None = None
         self._loading = anyio.Lock()
 
@@ -58,6 +62,10 @@ class PageFiles:
     def get(self, name: str) -> PageFile | None:
         """Return a file; None if there is none of that name."""
         return self._files.get(name)
+
+    def links(self, path: str, tab: str | None) -> str:
+        """Return the header `Link` of the page at the address of a view; empty if there is none."""
+        return early_links(self._early, path, tab)
 
     async def reason_missing(self) -> str | None:
         """Return why the page could not be built, if that was tried."""
@@ -80,6 +88,8 @@ class PageFiles:
                 for path in self._folder.rglob("*")
                 if path.is_file() and path.name != _STAMP
             }
+            early = self._files.get(_EARLY)
+            self._early = read_early(early.body) if early else ()
             self._built_at = built_at
 
 

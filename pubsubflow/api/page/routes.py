@@ -82,11 +82,14 @@ class PageRoutes:
             file = self._files.get(name)
         if file is None and name.startswith(ASSETS):
             raise web.HTTPNotFound
-        if file is None:
-            file = self._files.get(INDEX)
+        index = self._files.get(INDEX)
+        file = file or index
         if file is None:
             return await self._missing()
-        return _answer(request, file, lasting=name.startswith(ASSETS))
+        response = _answer(request, file, lasting=name.startswith(ASSETS))
+        if file is index and (links := self._files.links(name, request.query.get("tab"))):
+            response.headers["Link"] = links
+        return response
 
     async def _missing(self) -> web.Response:
         reason = await self._files.reason_missing()

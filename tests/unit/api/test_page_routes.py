@@ -1,5 +1,6 @@
 """The page as it is served: what may be kept, what a browser may do, and where it is missing."""
 
+import json
 import os
 
 import pytest
@@ -51,6 +52,25 @@ async def test_every_view_has_the_page_and_its_policy(client):
     assert "http" not in POLICY
     async with client.head("/ui/") as response:
         assert response.status == 200
+
+
+async def test_what_a_view_needs_beside_is_named_with_the_page(client, folder):
+    views = [
+        {"path": "^(now)?$", "files": ["assets/now.js", "assets/bars.js"]},
+        {"path": "^dags/", "tab": "grid", "files": ["assets/grid.js"]},
+    ]
+    (folder / "early.json").write_text(json.dumps(views))
+    for path, names in (
+        ("/ui/", ["bars", "now"]),
+        ("/ui/now?tab=grid", ["bars", "now"]),
+        ("/ui/dags/a?tab=grid", ["grid"]),
+        ("/ui/dags/a", []),
+        ("/ui/assets/main-ABC.js", []),
+        ("/ui/icon.svg?tab=grid", []),
+    ):
+        response, _ = await get(client, path)
+        links = [f"</ui/assets/{name}.js>; rel=modulepreload" for name in names]
+        assert response.headers.get("Link", "") == ", ".join(links), path
 
 
 async def test_assets_are_kept_for_ever_and_the_page_is_checked(client):

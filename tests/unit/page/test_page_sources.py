@@ -119,6 +119,14 @@ def test_a_first_view_is_small_and_so_is_all_of_them():
     text = "".join((STATIC / "assets" / name).read_text() for name in always)
     views = {each for kind, each in IMPORT.findall(text) if kind == "import("}
     assert len(views) > 8
+    # What the server names with the page is what the view would ask for.
+    text = "".join(path.read_text() for path in (STATIC / "assets").glob("*.js"))
+    late = {each for kind, each in IMPORT.findall(text) if kind == "import("}
+    for each in json.loads((STATIC / "early.json").read_text()):
+        beside = {name.removeprefix("assets/") for name in each["files"]}
+        own = beside & late
+        assert own, each
+        assert beside == set().union(*(needed(name, sizes) for name in own)) - always.keys()
     for view in views:
         assert sum({**always, **needed(view, sizes)}.values()) <= FIRST_VIEW, view
     # What the entry imports is asked for together with it, not when it has been read.

@@ -3,9 +3,24 @@ import { signal } from "@preact/signals";
 
 /** The time, to a second; moves only while the page is visible. */
 export const now = signal(Date.now());
+
+/** What was long ago is said in larger units: of a thousand rows that say when, few are drawn anew each second. */
+const CLOCKS = [
+  { from: 3_600_000, every: 60_000, time: signal(Date.now()) },
+  { from: 60_000, every: 10_000, time: signal(Date.now()) },
+];
+
 setInterval(() => {
-  if (!document.hidden) now.value = Date.now();
+  if (document.hidden) return;
+  now.value = Date.now();
+  for (const { every, time } of CLOCKS) if (now.value - time.peek() >= every) time.value = now.value;
 }, 1000);
+
+/** Return the time, as exactly as one has to know it to say how far another one is from it. */
+export function timeFor(other: number): number {
+  const far = Math.abs(now.peek() - other);
+  return (CLOCKS.find(({ from }) => far >= from)?.time ?? now).value;
+}
 
 const UNITS: readonly [number, string][] = [
   [86_400_000, "d"],

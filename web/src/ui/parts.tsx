@@ -3,7 +3,7 @@ import type { ComponentChildren } from "preact";
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { messageOf } from "../core/api";
 import { lettersOn } from "../core/keys";
-import { absolute, between, duration, now, relative } from "../core/time";
+import { absolute, between, duration, relative, timeFor } from "../core/time";
 
 import type { Selection } from "./selection";
 
@@ -55,7 +55,7 @@ export function Ago({ at }: { at: string | null | undefined }) {
   if (!at) return <span class="faint">–</span>;
   return (
     <time dateTime={at} title={absolute(at)}>
-      {relative(Date.parse(at), now.value)}
+      {relative(Date.parse(at), timeFor(Date.parse(at)))}
     </time>
   );
 }
