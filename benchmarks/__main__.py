@@ -17,6 +17,8 @@ SCENARIOS = (
         "idle",
         "commands",
         "hot_path",
+        "hop_costs",
+        "commands",
         "calls",
         "throughput",
         "load",

@@ -5,12 +5,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """Return the value below which that share of the values lies."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Return median, 99th percentile, least and greatest."""
     ordered = sorted(values)
     return {
         "p50": round(statistics.median(ordered), digits),
-        "p99": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))], digits),
+        "p99": round(quantile(ordered, 0.99), digits),
         "min": round(ordered[0], digits),
         "max": round(ordered[-1], digits),
         "n": len(ordered),

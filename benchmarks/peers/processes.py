@@ -121,9 +121,10 @@ def cpu_seconds(processes: Iterable[psutil.Process]) -> float:
 
 
 def memory_megabytes(processes: Iterable[psutil.Process]) -> float:
-    """Return the proportional set size of processes."""
+    """Return the proportional set size of processes; their own memory where there is none."""
     total = 0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            total += process.memory_full_info().pss
+            found = process.memory_full_info()
+            total += getattr(found, "pss", found.uss)
     return round(total / 2**20, 1)
