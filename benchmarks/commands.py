@@ -1,4 +1,4 @@
-"""Commands: how long `dags list` and its like take as processes, and a bare interpreter as floor."""
+"""Commands: how long `dags list` and its like take as processes, beside a bare interpreter."""
 
 import subprocess
 import sys
