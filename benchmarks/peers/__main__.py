@@ -69,8 +69,13 @@ def _measure(options: argparse.Namespace) -> bool:
 
 def _show(options: argparse.Namespace) -> None:
     results = newest(read(path) for path in sorted(options.results.glob("*.json")))
-    order = list(PEERS)
-    table = markdown(sorted(results, key=lambda each: (order.index(each.peer), each.settings)))
+    order = options.peers or list(PEERS)
+    chosen = [
+        each
+        for each in results
+        if each.peer in order and (not options.settings or each.settings in options.settings)
+    ]
+    table = markdown(sorted(chosen, key=lambda each: (order.index(each.peer), each.settings)))
     if options.into is not None:
         put_into(options.into, table)
     print(table)
