@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -42,7 +42,8 @@ from pubsubflow.lineage import Lineage
 from pubsubflow.loader import Loader
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.manager.metrics import ManagerMetrics
-from pubsubflow.metrics import ClusterMetrics, EventLoopLag, Exposition
+from pubsubflow.metrics import ClusterMetrics, EventLoopLag
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.model.source.compiled import CompiledFolder
 from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
@@ -73,6 +74,10 @@ from pubsubflow.webhooks.secrets import DaemonSecrets, EnvironmentSecrets
 from pubsubflow.worker import ResultStore, Worker
 from pubsubflow.worker.executors.settings import load_executor
 
+if TYPE_CHECKING:
+    from pubsubflow.metrics.exposition import Exposition
+
+exposition = lazy_module("pubsubflow.metrics.exposition")
 log = structlog.get_logger()
 
 ROLES = frozenset({"api", "manager", "scheduler", "triggerer", "worker"})
@@ -109,6 +114,7 @@ class Composition:
         url = self._config.results.store
         self._result_store = FileStore(url, setting="results.store") if url else None
         self._airflow_hosts: AirflowHosts | None = None
+        self._exposition: Exposition | None = None
         self.api: Api | None = None
         self.on_import: Callable[[int, int], None] | None = None
         self.compiled: CompiledFolder | None = None
@@ -388,7 +394,7 @@ class Composition:
                     self._bus,
                     allow_private=self._allow_private,
                 ),
-                MetricsRoutes(self._exposition().expose),
+                MetricsRoutes(self._expose),
                 ReloadRoutes(self._bus),
             ),
         )
@@ -406,17 +412,21 @@ class Composition:
             host=settings.host,
             port=settings.port,
             token=settings.token,
-            expose=self._exposition().expose,
+            expose=self._expose,
         )
 
-    def _exposition(self) -> Exposition:
-        store = self._resources.store
-        cluster = ClusterMetrics(
-            bus=self._bus,
-            database=None if store is None else store.database,
-            refresh_seconds=self._config.metrics.refresh_seconds,
-        )
-        return Exposition(self._metrics, cluster)
+    async def _expose(self, accept: str) -> tuple[bytes, str]:
+        """Return all metrics as text; what writes them is imported for the first request."""
+        if self._exposition is None:
+            store = self._resources.store
+            cluster = ClusterMetrics(
+                bus=self._bus,
+                database=None if store is None else store.database,
+                refresh_seconds=self._config.metrics.refresh_seconds,
+            )
+            self._exposition = exposition.Exposition(self._metrics, cluster)
+        found: tuple[bytes, str] = await self._exposition.expose(accept)
+        return found
 
     def _allow_private(self) -> bool:
         """Return whether subscribers may be on this machine or its networks now."""

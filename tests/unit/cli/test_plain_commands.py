@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pubsubflow.cli.main import _COMMANDS, make_app
 from pubsubflow.cli.shell.parameter import leave_out_parser
-from pubsubflow.cli.shell.plain import PLAIN, plain_call, target_options
+from pubsubflow.cli.shell.plain import _TARGET, _UP, PLAIN, plain_call, read_options
 from pubsubflow.cli.target import Target
 from pubsubflow.errors import ConfigError
 
@@ -29,7 +29,7 @@ WORDS = st.one_of(
 @given(st.lists(WORDS, max_size=4))
 @example(["--home=/a", "--json", "--server", "http://127.0.0.1:1"])
 def test_options_are_read_as_the_parser_reads_them(words):
-    options = target_options(words)
+    options = read_options(words, _TARGET)
     if options is None:
         return
     app, line = make_app(["pools"]), ["pools", "list", *words]
@@ -44,7 +44,31 @@ def test_options_are_read_as_the_parser_reads_them(words):
 
 @pytest.mark.parametrize("words", [["--limit", "5"], ["x"], ["--json", "--json"], ["--home"]])
 def test_all_else_takes_the_parser(words):
-    assert target_options(words) is None
+    assert read_options(words, _TARGET) is None
+
+
+STARTS = ["--host", "--port", "--ready-fd", "--parent", "--home", "--config", "--manifest", "--x"]
+NUMBERS = ["0", "8080", "+1", "07", "1_0", "x", "", "-1", "\N{SUPERSCRIPT TWO}"]
+
+
+@settings(max_examples=30)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from([*STARTS, *NUMBERS]),
+            st.builds("{}={}".format, st.sampled_from(STARTS), st.sampled_from(NUMBERS)),
+        ),
+        max_size=4,
+    )
+)
+@example(["--home=/a", "--port", "0", "--ready-fd", "7", "--config", "/dev/null"])
+def test_a_start_is_read_as_the_parser_reads_it(words):
+    options = read_options(words, _UP)
+    if options is not None:
+        _, bound, _ = make_app(["up"]).parse_args(
+            ["up", "dags", *words], print_error=False, exit_on_error=False
+        )
+        assert bound.arguments == {"dags": Path("dags")} | options
 
 
 def test_every_list_can_be_called_without_an_argument():
