@@ -16,6 +16,9 @@ _AGAIN_SECONDS = 0.1
 class Sender(threading.Thread):
     """Sends an event for each key at a constant rate; one that fails is sent until acknowledged.
 
+    The last one waits for the kill, which may take longer than all others: something has to show
+    that the peer works again.
+
     Args:
         peer: Gets the events.
         keys: Of the events.
@@ -32,16 +35,20 @@ class Sender(threading.Thread):
         self._keys = keys
         self._pause_seconds = 1 / rate
         self._stopped = threading.Event()
+        self._killed = threading.Event()
         self.acknowledged: dict[str, float] = {}
         self.refused = ""
 
     def run(self) -> None:
         """Send all."""
-        for key in self._keys:
+        *others, last = self._keys
+        for key in others:
             due = time.monotonic() + self._pause_seconds
             self._send(key)
             if self._stopped.wait(max(0.0, due - time.monotonic())):
                 return
+        self._killed.wait()
+        self._send(last)
 
     def _send(self, key: str) -> None:
         while not self._stopped.is_set():
@@ -54,9 +61,14 @@ class Sender(threading.Thread):
                 self.acknowledged[key] = time.time()
                 return
 
+    def note_kill(self) -> None:
+        """Note that the peer has been killed."""
+        self._killed.set()
+
     def stop(self) -> None:
         """End it, even if events are left."""
         self._stopped.set()
+        self._killed.set()
         self.join()
 
 
@@ -75,6 +87,7 @@ def _once(peer: Peer, counts: Counts, number: int) -> Outcome:
         _wait(lambda: len(sender.acknowledged) >= len(keys) // 2, counts.patience_seconds)
         peer.kill()
         killed = time.time()
+        sender.note_kill()
         peer.start()
         sender.join(counts.patience_seconds)
     finally:

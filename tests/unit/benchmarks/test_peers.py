@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks.peers.adapters import PEERS
 from benchmarks.peers.environment import REQUIREMENTS, pinned_version
+from benchmarks.peers.kills import Sender
 from benchmarks.peers.marks import Mark, Marks, parse
 from benchmarks.peers.results import Figure, Machine, Result, read, write
 from benchmarks.peers.statistics import median_figure, outcome
@@ -52,6 +53,33 @@ def test_a_task_that_died_and_began_again_is_no_second_run():
 def test_what_was_acknowledged_after_the_kill_is_not_waited_for():
     marks = [mark(1, "a", "end"), mark(30, "b", "end")]
     assert outcome(marks, {"a": 0.9, "b": 29}, killed=5).all_seconds == 0
+
+
+class Flaky:
+    """Takes an event at the second try."""
+
+    def __init__(self):
+        self.tried = []
+
+    def send(self, workload, keys):
+        self.tried.append((workload, *keys))
+        if self.tried.count((workload, *keys)) == 1:
+            raise ConnectionResetError("away")
+
+
+def test_an_event_is_sent_until_it_is_acknowledged_and_the_last_one_after_the_kill():
+    peer = Flaky()
+    sender = Sender(peer, ["a", "b", "c"], rate=1000)
+    sender.start()
+    while len(sender.acknowledged) < 2:
+        sender.join(0.01)
+    assert sender.acknowledged.keys() == {"a", "b"}
+    assert sender.is_alive()
+    sender.note_kill()
+    sender.join(60)
+    assert sender.acknowledged.keys() == {"a", "b", "c"}
+    assert peer.tried == [("slow", key) for key in "aabbcc"]
+    assert sender.refused == "away"
 
 
 def test_a_figure_is_the_median_to_three_digits():
