@@ -34,6 +34,7 @@ run_coordinator:
   class: QueuedRunCoordinator
   config: {{dequeue_interval_seconds: {dequeue}}}
 run_monitoring: {{enabled: {monitoring}}}
+run_retries: {{enabled: {monitoring}, max_retries: {retries}}}
 """
 _WORKSPACE = (
     "load_from: [{{grpc_server: {{host: 127.0.0.1, port: {port}, location_name: {name}}}}}]\n"
@@ -50,12 +51,14 @@ class Dagster(ServedPeer):
             "PEERS_EXECUTOR": "multiprocess",
             "PEERS_DEQUEUE_SECONDS": "5",
             "PEERS_MONITORING": "false",
+            "PEERS_RETRIES": "0",
         },
         "tuned": {
             "PEERS_SENSOR_SECONDS": "1",
             "PEERS_EXECUTOR": "in_process",
             "PEERS_DEQUEUE_SECONDS": "1",
             "PEERS_MONITORING": "true",
+            "PEERS_RETRIES": "3",
         },
     }
 
@@ -74,6 +77,7 @@ class Dagster(ServedPeer):
             url=self.site.database.url("postgresql+psycopg2"),
             dequeue=environ["PEERS_DEQUEUE_SECONDS"],
             monitoring=environ["PEERS_MONITORING"],
+            retries=environ["PEERS_RETRIES"],
         )
         (home / "dagster.yaml").write_text(instance)
         self._workspace = self.site.folder / "workspace.yaml"

@@ -55,7 +55,8 @@ def sensor(asset, starts):
             metadata = record.asset_materialization.metadata
             key = metadata["key"].value if "key" in metadata else "-"
             yield dg.RunRequest(run_key=str(record.storage_id), tags={KEY: str(key)})
-        context.update_cursor(found.cursor)
+        if found.records:
+            context.update_cursor(found.cursor)
 
     return made
 
