@@ -32,17 +32,24 @@ BATCH = {
     "audits": 7,
 }
 """Parts of `write_batch`, in the order of its arguments: name → number of columns."""
+SEVERAL = "dag_states"
+"""The part that one message may fill with several rows: the DAGs that ended and that began."""
 _EXPRESSION = re.compile(r"^(\w+) AS \(\n(.*?)^\)", flags=re.MULTILINE | re.DOTALL)
+_SEVERAL = "counted"  # its expression
 _PARAMETER = re.compile(r"\$(\d+)")
+_COLUMNS = re.compile(r"\bunnest\(([^()]*)\)(\s+AS\s+\w+)?")
+_ANY = re.compile(r"= ANY\((\$\d+::\w+)\[\]\)")
 
 
-def batch_statement(parts: Collection[str]) -> str:
+def batch_statement(parts: Collection[str], *, single: bool = False) -> str:
     """Return the statement that writes some parts of a batch: `write_batch` without the others.
 
     A batch fills a few parts. The others would cost their arrays, and a plan to start each.
 
     Args:
         parts: Their names, of `BATCH`; their columns are its arguments, in the order of `BATCH`.
+        single: Its arguments are the values of one row a part, as in a batch of one message, for
+            which arrays cost both sides twice as much; columns for those of `SEVERAL`.
     """
     whole = SQL["write_batch"]
     numbers: dict[str, str] = {}
@@ -58,13 +65,22 @@ def batch_statement(parts: Collection[str]) -> str:
 
     # An expression belongs to the part whose arguments it takes.
     expressions = ",\n".join(
-        f"{name} AS (\n{renumbered(text)})"
+        f"{name} AS (\n{renumbered(_of_values(text) if single and name != _SEVERAL else text)})"
         for name, text in _EXPRESSION.findall(whole)
         if _PARAMETER.findall(text)[0] in numbers
     )
     # Without entries of the audit log there is nothing to return.
     last = whole.splitlines()[-1] if "audits" in parts else "SELECT 1;"
     return f"WITH\n{expressions}\n{last}"
+
+
+def _of_values(expression: str) -> str:
+    """Return an expression of `write_batch` for one row in place of columns."""
+
+    def values(columns: re.Match[str]) -> str:
+        return f"(VALUES ({columns[1].replace('[]', '')})){columns[2] or ' AS given'}"
+
+    return _ANY.sub(r"= \1", _COLUMNS.sub(values, expression))
 
 
 class ManagerTransaction:
@@ -137,11 +153,13 @@ class ManagerTransaction:
         filled = [name for name in BATCH if parts[name]]
         if not filled:
             return []
-        query = "+".join(("write_batch", *filled))
+        single = all(len(parts[name]) == 1 or name == SEVERAL for name in filled)
+        query = "+".join(("write_batch", *filled, "single" if single else ""))
         if query not in self._statements:
-            self._statements[query] = batch_statement(filled)
-        columns: list[list[Any]] = []
+            self._statements[query] = batch_statement(filled, single=single)
+        arguments: list[Any] = []
         for name in filled:
-            columns += map(list, zip(*parts[name], strict=True))
-        rows = await self.fetch(query, *columns)
+            is_row = single and name != SEVERAL
+            arguments += parts[name][0] if is_row else map(list, zip(*parts[name], strict=True))
+        rows = await self.fetch(query, *arguments)
         return [row["id"] for row in rows] if parts["audits"] else []

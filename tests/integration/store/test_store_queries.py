@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from pubsubflow.store.manager_transaction import BATCH, batch_statement
+from pubsubflow.store.manager_transaction import BATCH, SEVERAL, batch_statement
 from pubsubflow.store.named_queries import SQL
 
 pytestmark = pytest.mark.anyio
@@ -141,6 +141,10 @@ async def test_a_query_fits_the_schema(big, name):
 async def test_a_batch_is_written_by_the_parts_that_it_fills(big):
     for name, width in BATCH.items():
         statement = await big.prepare(batch_statement([name]))
+        single = await big.prepare(batch_statement([name], single=True))
+        types = [each.name for each in statement.get_parameters()]
+        of_rows = [each if name == SEVERAL else each.removesuffix("[]") for each in types]
+        assert [each.name for each in single.get_parameters()] == of_rows
         assert len(statement.get_parameters()) == width, name
 
     def bare(text):
