@@ -174,6 +174,7 @@ class PostgresServer:
             "postgres",
             draft,
             "--single",
+            "-F",  # all is synced below, once: each of its files and checkpoints would wait here
             "postgres",
             stdin=settings.first_statements(self._password),
         )
