@@ -3,14 +3,16 @@
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from difflib import get_close_matches
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
 import structlog
+from anyio import to_thread
 from anyio.abc import TaskStatus
 from msgspec.structs import replace
 
@@ -26,6 +28,7 @@ __all__ = ["ROLES", "Daemon", "check_roles", "run_daemon"]
 log = structlog.get_logger()
 
 _STOP_SECONDS = 10.0
+_SCHEMAS = "pubsubflow.model.runs.param_schemas"
 _GARBAGE_THRESHOLDS = (10_000, 20, 20)
 
 
@@ -72,6 +75,8 @@ async def run_daemon(
                 leave_garbage_alone()
                 on_ready(daemon.url)
                 log.info("daemon.started", url=daemon.url, roles=sorted(roles))
+                if roles - {"worker"}:
+                    group.start_soon(_import_schemas)
                 await daemon.stopped.wait()
         finally:
             group.cancel_scope.cancel()
@@ -84,6 +89,12 @@ def leave_garbage_alone() -> None:
     """
     gc.freeze()
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
+
+
+async def _import_schemas() -> None:
+    """Import what the first run with declared params needs, when no start waits for it."""
+    with suppress(ImportError, OSError):  # then that run imports it
+        await to_thread.run_sync(import_module, _SCHEMAS, abandon_on_cancel=True)
 
 
 def check_roles(roles: frozenset[str]) -> None:
