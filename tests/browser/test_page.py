@@ -172,6 +172,13 @@ def test_a_failure_is_one_click_from_its_error_and_the_grid_leads_to_tasks(tab, 
     expect(tab.get_by_role("heading", level=1)).to_contain_text("read")
 
 
+MIDDLES = """canvas => {
+  const [context, size] = [canvas.getContext('2d'), canvas.height];
+  const pixel = column => context.getImageData((column + 0.5) * size, size / 2, 1, 1).data;
+  return Array.from({length: canvas.width / size}, (_, column) => [...pixel(column)]).flat();
+}"""
+
+
 def wide_grid(rows=300, columns=60):
     """Return a grid as the API sends it, far larger than a screen."""
     runs = [
@@ -190,6 +197,14 @@ def test_of_a_wide_grid_what_is_in_view_is_drawn_and_keys_reach_the_rest(tab):
         tab.open("/ui/dags/load?tab=grid")
         grid = tab.get_by_role("grid", name="Tasks by run")
         assert grid.get_by_role("gridcell").count() < 60 * 60
+        # Signs are pictures, in the colours that are chosen; each cell has one.
+        first = "document.querySelector('.signs canvas')"
+        light = tab.evaluate(f"({MIDDLES})({first})")
+        tab.emulate_media(color_scheme="dark")
+        tab.until(f"({MIDDLES})({first}).join() !== '{','.join(map(str, light))}'")
+        for pixels in (light, tab.evaluate(f"({MIDDLES})({first})")):
+            assert set(pixels[3::4]) == {255}
+        tab.emulate_media(color_scheme="light")
         focused, box = grid.locator(":focus"), tab.locator(".grid-box")
         grid.locator("[tabindex='0']").focus()
         newest, oldest = "run 00000059 ", "run 00000000 "

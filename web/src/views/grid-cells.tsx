@@ -1,13 +1,13 @@
 /** The cells of a grid, both ways only as far as they are in view. */
 import type { RunsGrid as Grid, GridRunView } from "#routes";
-import { Component, type ComponentChildren } from "preact";
+import { Component, type ComponentChildren, createRef } from "preact";
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { to } from "../core/router";
 import { absolute, between, duration } from "../core/time";
 import { tellingOf, wordsOf } from "../ui/bars";
-import { SHAPES, Shape } from "../ui/parts";
+import { Shape } from "../ui/parts";
 import { cellOf, type GridRow, stateOf } from "./grid-rows";
-import { CELL, signsOf } from "./grid-shapes";
+import { CELL, drawings, drawSigns, releaseSigns } from "./grid-sprites";
 
 const BAR = 40; // the height of the head
 const TALL = 22; // of it, what the longest run takes
@@ -181,6 +181,7 @@ export function Cells(props: Of) {
               left={range.left}
               right={range.right}
               stop={stop.row === range.top + offset ? stop.column : undefined}
+              drawing={drawings.value}
             />
           ))}
         </div>
@@ -292,49 +293,59 @@ interface RowProps extends Of {
   right: number;
   /** The column that the Tab key reaches. */
   stop: number | undefined;
+  /** Which of its drawings is in the colours of the page. */
+  drawing: number;
 }
+
+const KEYS = ["grid", "row", "index", "left", "right", "stop", "drawing"] as const;
 
 /** A row; while it is scrolled those that stay are not drawn anew. What it calls is the same then. */
 class Row extends Component<RowProps> {
+  private readonly signs = createRef<HTMLDivElement>();
+
   override shouldComponentUpdate(next: RowProps): boolean {
-    const { grid, row, index, left, right, stop } = this.props;
-    return next.grid !== grid || next.row !== row || next.index !== index || next.left !== left || next.right !== right || next.stop !== stop;
+    return KEYS.some((key) => next[key] !== this.props[key]);
+  }
+
+  override componentDidMount() {
+    this.draw();
+  }
+
+  override componentDidUpdate() {
+    this.draw();
+  }
+
+  override componentWillUnmount() {
+    releaseSigns(this.signs.current!);
+  }
+
+  private draw() {
+    const { grid, row, left, right } = this.props;
+    const states = grid.runs.slice(left, right).map((run) => stateOf(grid, run, row, tellingOf));
+    drawSigns(this.signs.current!, states, row.mapped || row.group);
   }
 
   override render() {
-    return drawn(this.props);
-  }
-}
-
-function drawn(props: RowProps) {
-  const { grid, row, index, left, right } = props;
-  const runs = grid.runs.slice(left, right);
-  const states = runs.map((run) => stateOf(grid, run, row, tellingOf));
-  return (
-    <div role="row" class="grid-row" aria-rowindex={index + 2} style={{ top: `${index * CELL}px` }}>
-      <Name {...props} />
-      <Across left={left} right={right} all={grid.runs.length}>
-        {runs.map((run, offset) => (
-          <div key={run.run_id} role="gridcell" class="cell" aria-colindex={left + offset + 2}>
-            <a
-              {...(states[offset] !== undefined && { href: hrefOf(run, row, states[offset]!) })}
-              data-at={`${index} ${left + offset}`}
-              tabIndex={props.stop === left + offset ? 0 : -1}
-              aria-label={wordsOfCell(grid, run, row)}
-            />
-          </div>
-        ))}
-        <svg class="signs" aria-hidden="true" width={runs.length * CELL} height={CELL}>
-          {signsOf(states, SHAPES, row.mapped || row.group).map(({ state, rings, marks }) => (
-            <g key={state} class={`s-${state}`}>
-              <path class="rings" d={rings} />
-              <path d={marks} />
-            </g>
+    const { grid, row, index, left, right, stop } = this.props;
+    return (
+      <div role="row" class="grid-row" aria-rowindex={index + 2} style={{ top: `${index * CELL}px` }}>
+        <Name {...this.props} />
+        <Across left={left} right={right} all={grid.runs.length}>
+          {grid.runs.slice(left, right).map((run, offset) => (
+            <div key={run.run_id} role="gridcell" class="cell" aria-colindex={left + offset + 2}>
+              <a
+                {...linkOf(grid, run, row)}
+                data-at={`${index} ${left + offset}`}
+                tabIndex={stop === left + offset ? 0 : -1}
+                aria-label={wordsOfCell(grid, run, row)}
+              />
+            </div>
           ))}
-        </svg>
-      </Across>
-    </div>
-  );
+          <div class="signs" aria-hidden="true" ref={this.signs} />
+        </Across>
+      </div>
+    );
+  }
 }
 
 function Name({ row, index, stop, folded, toggle }: RowProps) {
@@ -359,12 +370,16 @@ function Name({ row, index, stop, folded, toggle }: RowProps) {
   );
 }
 
-function hrefOf(run: GridRunView, row: GridRow, state: string): string {
-  if (row.group) return to("runs", run.run_id);
+function linkOf(grid: Grid, run: GridRunView, row: GridRow): { href?: string } {
+  const state = stateOf(grid, run, row, tellingOf);
+  if (state === undefined) return {};
+  if (row.group) return { href: to("runs", run.run_id) };
   const many = row.mapped && Boolean(run.counts?.[row.places[0]!]);
-  return many
-    ? `${to("runs", run.run_id)}?task=${encodeURIComponent(row.name)}&state=${state}`
-    : to("runs", run.run_id, "tasks", row.name);
+  return {
+    href: many
+      ? `${to("runs", run.run_id)}?task=${encodeURIComponent(row.name)}&state=${state}`
+      : to("runs", run.run_id, "tasks", row.name),
+  };
 }
 
 const names = new WeakMap<GridRunView, string>();
