@@ -41,6 +41,7 @@ SCENARIOS = (
         "large_values",
         "busy_disk",
         "hours",
+        "airflow",
     ),
 )
 

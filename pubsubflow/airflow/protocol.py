@@ -25,12 +25,16 @@ class BridgeSettings(Struct, frozen=True):
         parent: Pid of the process that it ends with.
         attempts: How many attempts of one file run at once.
         files: How many files are kept imported.
+        ahead: How many processes of each of these files wait for an attempt.
+        reuse: Whether the process of an attempt runs further ones.
     """
 
     socket: str
     parent: int
     attempts: int = 32
     files: int = 16
+    ahead: int = 1
+    reuse: bool = False
 
 
 class ClientRequest(Struct, frozen=True, omit_defaults=True):

@@ -48,10 +48,6 @@ def run_attempt(
     """
     log = structlog.get_logger("task")
     _answer_from(questions, order)
-    # Since 3.3 results of the types that operators declare are read only after this.
-    register = getattr(task_runner, "_register_deserialization_allowed_classes", None)
-    if register is not None:
-        register(dag, log)
     ti = _task_instance(dag, order)
     context = _context_of(ti, legacy=legacy)
     state, _, error = task_runner.run(ti, context, log)

@@ -25,11 +25,15 @@ class Channel:
 
     Args:
         sock: The stream to the client.
-        ends_process: Whether this process ends when the client closes it: first by SIGTERM, which
-            Airflow turns into `on_kill`, then for good.
+        ends_process: Whether this process ends when the client closes it: first by SIGTERM, then
+            for good.
+        lazily: Whether a thread reads the stream only from the first question on: who closes it
+            before is then noticed elsewhere.
     """
 
-    def __init__(self, sock: socket.socket, *, ends_process: bool = False) -> None:
+    def __init__(
+        self, sock: socket.socket, *, ends_process: bool = False, lazily: bool = False
+    ) -> None:
         self._sock = sock
         self._ends_process = ends_process
         self._numbers = itertools.count(1)
@@ -40,7 +44,9 @@ class Channel:
         self._ended = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closing: asyncio.Future[None] | None = None
-        threading.Thread(target=self._read, name="pubsubflow", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="pubsubflow", daemon=True)
+        if not lazily:
+            self._reader.start()
 
     def request(self, question: str, **arguments: Any) -> Any:
         """Return the answer to a question.
@@ -49,6 +55,9 @@ class Channel:
             RuntimeError: There is none, and why.
         """
         number = next(self._numbers)
+        with self._changed:
+            if self._reader.ident is None:
+                self._reader.start()
         self.send(Question(number, question, arguments))
         with self._changed:
             while number not in self._answers:
@@ -69,6 +78,15 @@ class Channel:
         """Send the last message."""
         self._ended = True
         self.send(message)
+
+    def close(self) -> None:
+        """Close the stream after the last message."""
+        if self._reader.ident is not None:
+            # It wakes up by that; what was sent still arrives.
+            with suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
+            self._reader.join()
+        self._sock.close()
 
     async def closed(self) -> None:
         """Return when the client has closed the channel."""

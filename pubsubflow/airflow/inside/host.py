@@ -11,6 +11,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,10 +21,11 @@ from airflow.sdk.execution_time import supervisor, task_runner
 
 from pubsubflow.airflow.inside.channel import Channel
 from pubsubflow.airflow.inside.comms import ClientQuestions
-from pubsubflow.airflow.inside.files_process import FileProcess, file_key
 from pubsubflow.airflow.inside.load import Loaded, load
-from pubsubflow.airflow.inside.output import use_output
 from pubsubflow.airflow.inside.passing import Handed, receive_client
+from pubsubflow.airflow.inside.processes.files_process import FileProcess, file_key
+from pubsubflow.airflow.inside.processes.output import Output
+from pubsubflow.airflow.inside.processes.preparing import prepare_attempts, prepare_host
 from pubsubflow.airflow.inside.structures import structure_of
 from pubsubflow.airflow.inside.triggers import serve_triggers
 from pubsubflow.airflow.inside.variables import GivenVariables
@@ -136,8 +138,13 @@ class Host:
 
     def _serve_file(self, control: socket.socket, request: ClientRequest) -> None:
         task_runner.SUPERVISOR_COMMS = GivenVariables(request.variables)
+        output = Output()
         found = _loaded(request)
-        FileProcess(control, found, self._settings.attempts).serve()
+        prepare_attempts(found.dags.values())
+        # What is there now is shared with all children: they must neither move nor look at it.
+        gc.collect()
+        gc.freeze()
+        FileProcess(control, found, output, self._settings).serve()
 
     def _end_idle(self) -> None:
         """Close the streams to the processes used longest ago; each ends with its last attempt."""
@@ -177,6 +184,8 @@ def _run_to_end(function: Any) -> NoReturn:
         code = 0
     except SystemExit as stop:
         sys.stderr.write(f"{stop}\n")
+    except BaseException:  # noqa: BLE001 - the process ends here, and says why
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -185,7 +194,7 @@ def _run_to_end(function: Any) -> NoReturn:
 
 def _load(client: Handed) -> None:
     """Import a file for a client, and send what it makes."""
-    use_output(client.take_output())
+    Output().use(client.take_output())
     channel = Channel(client.sock, ends_process=True)
     task_runner.SUPERVISOR_COMMS = ClientQuestions(channel)
     found = structure_of(_loaded(client.request))
@@ -213,6 +222,7 @@ def main(encoded: str) -> None:
     end_with_parent(settings.parent, None)
     # The metadata database is out of reach of files, tasks and triggers, as in Airflow itself.
     supervisor.block_orm_access()
+    prepare_host()
     gc.disable()
     gc.collect()
     gc.freeze()

@@ -30,6 +30,11 @@ class Handed:
         output, self._output = self._output, -1
         return output
 
+    def drop_output(self) -> None:
+        """Close the file descriptor for output, which another process has."""
+        if self._output >= 0:
+            os.close(self.take_output())
+
     def send(self, message: Any) -> None:
         """Send a message; nothing happens when the client is gone."""
         with suppress(OSError):
@@ -38,9 +43,7 @@ class Handed:
     def close(self) -> None:
         """Close all that belongs to it in this process."""
         self.sock.close()
-        if self._output >= 0:
-            os.close(self._output)
-            self._output = -1
+        self.drop_output()
 
     def pass_on(self, control: socket.socket) -> None:
         """Hand it to the process at the other end of a stream."""

@@ -239,7 +239,14 @@ def host_launch(bundle: AirflowBundle, folder: Path) -> HostLaunch:
     home = settings.airflow_home or folder / bundle.name
     env = {"AIRFLOW_HOME": str(home), **settings.env}
     address = str(folder / f"{bundle.name}.sock")
-    bridge = BridgeSettings(address, 0, settings.attempts, settings.files)
+    bridge = BridgeSettings(
+        address,
+        0,
+        settings.attempts,
+        settings.files,
+        settings.ahead,
+        reuse=settings.isolation == "reuse",
+    )
     return HostLaunch(bundle.interpreter.python, env, bridge)
 
 

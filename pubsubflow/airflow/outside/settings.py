@@ -23,6 +23,8 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
         legacy: Whether names and keywords of Airflow 1.10 and 2 are replaced.
         attempts: How many attempts of one file run at once.
         files: How many files are kept imported.
+        ahead: How many processes of each of these files are forked ahead of the next attempts.
+        isolation: Whether an attempt has a process of its own, or one that has run others.
         env: Variables of the environment of its files and tasks.
     """
 
@@ -34,6 +36,8 @@ class AirflowBundleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fi
     legacy: bool = True
     attempts: _Count = 32
     files: _Count = 16
+    ahead: Annotated[int, Meta(ge=0, le=100)] = 1
+    isolation: Literal["fork", "reuse"] = "fork"
     env: dict[str, str] = {}
 
     def base(self, name: str) -> str:

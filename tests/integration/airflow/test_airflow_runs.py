@@ -29,6 +29,48 @@ def flow():
 
 flow()
 """
+REUSED = """
+import os
+import threading
+import time
+from datetime import timedelta
+from airflow.sdk import dag, task
+
+kept = []
+
+@dag(schedule=None)
+def reused():
+    @task(max_active_tis_per_dag=1)
+    def untidy(number):
+        found = [os.getpid(), os.environ.get("LEFT"), os.getcwd() == "/", len(kept)]
+        os.environ["LEFT"] = "behind"
+        os.chdir("/")
+        kept.append(number)
+        return found
+
+    @task
+    def thread():
+        threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        return os.getpid()
+
+    @task(execution_timeout=timedelta(milliseconds=100))
+    def late():
+        print("process", os.getpid())
+        time.sleep(60)
+
+    @task
+    def crashes():
+        os._exit(3)
+
+    @task(trigger_rule="all_done", max_active_tis_per_dag=1)
+    def after(number):
+        return os.getpid()
+
+    spoil = [thread(), late(), crashes()]
+    untidy.expand(number=[1, 2, 3, 4, 5]) >> spoil >> after.expand(number=[1, 2, 3])
+
+reused()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +114,7 @@ def elsewhere(folder):
         archive.writestr("packed_dags.py", PACKED)
         archive.writestr("helper.py", "import thing\n")
     (place / "twice.py").write_text("from airflow.sdk import DAG\ndag = DAG('classic')\n")
+    (place / "reused.py").write_text(REUSED)
     return place
 
 
@@ -88,6 +131,7 @@ def url(folder, fresh_home, overlay, elsewhere):
         patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__KIND", "airflow")
         patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__PATH", str(elsewhere))
         patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__PYTHON", str(overlay[0]))
+        patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__ISOLATION", "reuse")
         patch.setenv("PUBSUBFLOW_VAR_REGION", "eu")
         patch.setenv("PUBSUBFLOW_CONN_SALES", "postgres://ann:hush-hush@elsewhere/sales")
         patch.setenv("LOOKS", str(folder / "looks"))
@@ -103,7 +147,7 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 13 and len(page.import_errors) == 2 else None
+            return page if len(page.items) == 14 and len(page.import_errors) == 2 else None
 
         await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
         yield client
@@ -150,6 +194,26 @@ async def test_a_folder_elsewhere_an_archive_and_what_is_installed_meanwhile(cli
     await Signal().wait_until(loaded_anew, seconds=60, poll_seconds=0.2)
     run, found = await ended(client, "packed")
     assert (found, await result(client, run, "known")) == ({"known": "success"}, "v2")
+
+
+async def test_processes_that_are_reused_are_tidied_or_left(client):
+    """What a task sets for its process is undone; a module's values stay; threads end its use."""
+    run, found = await ended(client, "reused")
+    failed = {name for name, state in found.items() if state != "success"}
+    assert failed == {"late", "crashes"}
+    seen = [await result(client, run, f"untidy.{index}") for index in range(5)]
+    assert {(left, away) for _, left, away, _ in seen} == {(None, False)}
+    processes = [each[0] for each in seen]
+    assert len(set(processes)) < len(processes)
+    assert max(each[3] for each in seen) >= 1
+    late = [each.message async for each in client.logs(run.run_id, "late")]
+    assert any("stopped by its timeout" in line for line in late)
+    crash = await client.task(run.run_id, "crashes")
+    assert crash.error.message == "the attempt's process ended with exit code 3"
+    spoilt = {await result(client, run, "thread")}
+    spoilt |= {int(line.split()[1]) for line in late if line.startswith("process ")}
+    later = {await result(client, run, f"after.{index}") for index in range(3)}
+    assert not later & spoilt
 
 
 async def test_operators_branches_and_templates(client):

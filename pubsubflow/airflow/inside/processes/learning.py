@@ -6,13 +6,15 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 _MOST_BYTES = 60_000
-_INSTALLED = ("site-packages", "dist-packages")
+# Of distributions, or of Python itself.
+_INSTALLED = ("site-packages", "dist-packages", f"{Path(os.__file__).parent}/")
 
 
 class Learning:
-    """Modules of installed packages that attempts imported lazily, which is most of their time.
+    """Modules of Python and of installed packages that attempts imported: most of their time.
 
     Modules of the team are never imported early: their side effects are the attempt's.
 
@@ -39,14 +41,16 @@ class Learning:
             with suppress(OSError):
                 os.write(self._write, f"{names}\n".encode()[:_MOST_BYTES])
 
-    def learn(self) -> None:
-        """In the parent: import what children have reported."""
+    def learn(self) -> bool:
+        """In the parent: import what children have reported; return whether there was something."""
         if self.spoilt:
-            return
+            return False
+        number = len(sys.modules)
         with suppress(BlockingIOError):
             reported = os.read(self._read, 1 << 20).decode(errors="replace")
             for name in filter(None, reported.split("\n")):
                 self._import(name)
+        return len(sys.modules) > number
 
     def _import(self, name: str) -> None:
         if name in sys.modules or name in self._refused:
