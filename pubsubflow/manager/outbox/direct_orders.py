@@ -71,34 +71,36 @@ class DirectOrders:
             committed: The batch.
             seconds: How long ago its transaction began.
         """
-        own, others = self._split(committed)
-        if own and seconds >= LATEST_SECONDS:
-            # This process stood still: the worker may be taken for lost already.
-            log.warning("manager.orders_left", tasks=len(own), seconds=round(seconds, 1))
-            self._return(*map(_fence, own))
-            return others
-        for queue, order in own:
-            subject = Subjects.task(queue, order)
-            give_back = partial(self._return, _fence((queue, order)))
-            self._taker.take(queue, order.kind, subject, encode(order), give_back)
+        runs = committed.uow.runs.by_id
+        others: list[Order] = []
+        # This process may have stood still: the worker may be taken for lost already.
+        is_late = seconds >= LATEST_SECONDS
+        for each in committed.orders:
+            queue, order = each
+            if not runs[order.run].live[order.node, order.map_index].direct:
+                others.append(each)
+            elif not is_late:
+                subject = Subjects.task(queue, order)
+                give_back = partial(self._give_back, each)
+                self._taker.take(queue, order.kind, subject, encode(order), give_back)
+        if is_late and len(others) < len(committed.orders):
+            log.warning("manager.orders_left", seconds=round(seconds, 1))
+            self.doubt(committed)
         return others
 
     def doubt(self, committed: CommittedBatch) -> None:
-        """Have orders handed out anew whose commit is in doubt: the worker does not get them."""
-        own, _ = self._split(committed)
-        if own:
-            self._return(*map(_fence, own))
-
-    def _split(self, committed: CommittedBatch) -> tuple[list[Order], list[Order]]:
-        """Return the orders for the worker, and those for the bus."""
+        """Have orders handed out anew that the worker does not get, if they were committed."""
         runs = committed.uow.runs.by_id
-        own: list[Order] = []
-        others: list[Order] = []
-        for each in committed.orders:
-            order = each[1]
-            is_own = runs[order.run].live[order.node, order.map_index].direct
-            (own if is_own else others).append(each)
-        return own, others
+        own = [
+            _fence(each)
+            for each in committed.orders
+            if runs[each[1].run].live[each[1].node, each[1].map_index].direct
+        ]
+        if own:
+            self._return(*own)
+
+    def _give_back(self, order: Order) -> None:
+        self._return(_fence(order))
 
     def _return(self, *fences: Fence) -> None:
         def again(_: Exception) -> None:

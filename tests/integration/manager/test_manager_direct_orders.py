@@ -120,13 +120,21 @@ async def test_a_commit_that_broke_leaves_no_order_with_the_worker(harness, post
     assert len(harness.received) == 1
 
 
-async def test_a_commit_in_doubt_that_succeeded_is_made_good(harness, database):
+@pytest.mark.parametrize("how", ["in doubt", "late"])
+async def test_a_committed_order_that_the_worker_does_not_get_goes_over_the_bus(harness, how):
     direct = harness.managers[0]._processor.direct
     await harness.load(dag("d", task("a")))
     hand_over = direct.hand_over
-    direct.hand_over = lambda committed, _: direct.doubt(committed) or []
+
+    def do_not_hand_over(committed, _):
+        others = [each for each in committed.orders if each[1].delivery > 1]
+        if how == "late":
+            return hand_over(committed, 5.0)
+        direct.doubt(committed)
+        return others
+
+    direct.hand_over = do_not_hand_over
     await harness.call(StartRun("d"))
-    direct.hand_over = hand_over
     order = await harness.order()
     assert (order.message.delivery, order.delivery.stream_seq > 0) == (2, True)
 
