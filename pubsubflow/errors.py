@@ -126,6 +126,10 @@ class LeaseLost(PubsubflowError):  # noqa: N818
     """The fence no longer matches: the task has another owner."""
 
 
+class ResultLost(PubsubflowError):  # noqa: N818
+    """The executor that kept a result has lost it; it was not copied."""
+
+
 class Unavailable(PubsubflowError):  # noqa: N818
     """A server is away; trying again later is worth it."""
 

@@ -1,13 +1,12 @@
 """A Dask cluster: the client of one scheduler, made anew when that was away."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
-from distributed import Client, Security, wait
-from distributed.client import FuturesCancelledError
+from distributed import Client, Security
 
-from pubsubflow.dask.names import claim_of, dataset_of, label_of
+from pubsubflow.dask.names import claim_of, dataset_of, kept_of, label_of, result_of
 from pubsubflow.dask.options import DaskSettings
 from pubsubflow.dask.remote import stop_attempt
 from pubsubflow.errors import PubsubflowError
@@ -51,15 +50,15 @@ class Gathered:
         self._items: dict[str, Any] = {}
         self._doing = anyio.Lock()
 
-    async def add(self, name: str, value: Any) -> None:
-        """Return when it is done for one.
+    async def add(self, items: Mapping[str, Any]) -> None:
+        """Return when it is done for these.
 
         Raises:
             SchedulerAway: The scheduler cannot be reached.
         """
-        self._items[name] = value
+        self._items.update(items)
         async with self._doing:
-            if name in self._items:
+            if not self._items.keys().isdisjoint(items):
                 items, self._items = self._items, {}
                 await self._do(items)
 
@@ -117,6 +116,9 @@ class DaskCluster:
                 raise SchedulerAway(
                     f"the Dask scheduler at {self.address} cannot be reached: {reason}"
                 ) from error
+            except BaseException:
+                await _close(client)
+                raise
             self._client, self._seen_at = client, -_FRESH_SECONDS
             return client
 
@@ -147,13 +149,40 @@ class DaskCluster:
         name = dataset_of(label, self._installation)
         return await self._call(client.get_dataset(name, default=None))
 
-    async def keep(self, label: AttemptLabel, future: Any) -> None:
+    async def keep(self, label: AttemptLabel, future: Any, *, result: str = "") -> None:
         """Publish the future of an attempt: it goes on without us, and is found again.
+
+        Args:
+            label: Whose.
+            future: Its future.
+            result: The dataset that keeps its result after that; empty for none.
 
         Raises:
             SchedulerAway: The scheduler cannot be reached.
         """
-        await self._published.add(dataset_of(label, self._installation), future)
+        names = filter(None, (dataset_of(label, self._installation), result))
+        await self._published.add(dict.fromkeys(names, future))
+
+    async def find_results(self, keeper: str) -> list[str]:
+        """Return the names of the results that are kept for a keeper.
+
+        Raises:
+            SchedulerAway: The scheduler cannot be reached.
+        """
+        client = await self.client()
+        names = await self._call(client.list_datasets())
+        return list(filter(None, (kept_of(name, keeper) for name in names)))
+
+    async def release_results(self, names: Iterable[str]) -> None:
+        """Keep these results no longer.
+
+        Raises:
+            SchedulerAway: The scheduler cannot be reached.
+        """
+        client = await self.client()
+        for name in map(result_of, names):
+            await self._unpublished.add({name: None})
+            await self._call(client.scheduler.event_clear(name=claim_of(name)))
 
     async def forget(self, label: AttemptLabel) -> None:
         """Remove what the scheduler keeps of an attempt.
@@ -162,7 +191,7 @@ class DaskCluster:
             SchedulerAway: The scheduler cannot be reached.
         """
         client = await self.client()
-        await self._unpublished.add(dataset_of(label, self._installation), None)
+        await self._unpublished.add({dataset_of(label, self._installation): None})
         await self._call(client.scheduler.event_clear(name=claim_of(label.name)))
 
     async def claim(self, label: AttemptLabel) -> None:
@@ -224,16 +253,6 @@ class DaskCluster:
             raise SchedulerAway(
                 f"the Dask scheduler at {self.address} does not answer: {error}"
             ) from error
-
-
-async def wait_for(future: Any) -> None:
-    """Wait until a future is not pending any more: it has ended, or its client is lost."""
-    with future.client.as_current():
-        waiting: Any = wait([future])
-    try:
-        await waiting
-    except FuturesCancelledError:
-        return
 
 
 def _security(settings: DaskSettings) -> Any:

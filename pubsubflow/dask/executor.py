@@ -1,21 +1,32 @@
 """The executor of Dask: each attempt is a future, held by a published dataset of its label."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
 import anyio
 
-from pubsubflow.dask.names import key_of
+from pubsubflow.dask.names import key_of, result_of
 from pubsubflow.dask.options import Dask, DaskSettings
 from pubsubflow.dask.reasons import LOST, LOST_WORKER, why_waiting
 from pubsubflow.errors import CannotStart, ConfigError
-from pubsubflow.executors import DONE, NOT_BEGUN, Attempt, AttemptExit, AttemptLabel, Executor
+from pubsubflow.executors import (
+    DONE,
+    NOT_BEGUN,
+    Attempt,
+    AttemptExit,
+    AttemptLabel,
+    Executor,
+    ResultKeeper,
+)
 from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.model.wire.stored_results import StoredResult
 
 # They need the extra, which is missing where nobody offers the executor.
 clusters = lazy_module("pubsubflow.dask.cluster")
+kept = lazy_module("pubsubflow.dask.kept")
 remote = lazy_module("pubsubflow.dask.remote")
 
 _LOOK_SECONDS = 1.5
@@ -56,9 +67,13 @@ class DaskExecutor(Executor):
     Options = Dask
     Settings = DaskSettings
     settings: DaskSettings
+    keeper: ResultKeeper
 
     def __init__(self, settings: DaskSettings) -> None:
         super().__init__(settings)
+        self.keeper = ResultKeeper(
+            f"{Dask.executor}:{settings.installation}", settings.max_result_bytes
+        )
         self._clusters: dict[str, Any] = {}
         self._held: dict[AttemptLabel, _Held] = {}
 
@@ -95,9 +110,10 @@ class DaskExecutor(Executor):
             if held is not None or (attempt.again and await self._find(label)):
                 return
             client = await cluster.client()
-            future = self._submit(client, attempt)
+            result = self._result_of(attempt) if options.result else ""
+            future = self._submit(client, attempt, result)
             self._held[label] = _Held(label, cluster, options, future)
-            await cluster.keep(label, future)
+            await cluster.keep(label, future, result=result)
         except clusters.SchedulerAway as error:
             raise CannotStart(str(error), again=True) from error
 
@@ -139,7 +155,7 @@ class DaskExecutor(Executor):
         # Also if it seemed not to have begun: it may have, meanwhile.
         if await held.cluster.stop(label, held.key):
             with anyio.move_on_after(grace_seconds):
-                await clusters.wait_for(held.future)
+                await kept.wait_for(held.future)
         elif not begun:
             held.cancelled = True
             await held.future.cancel(force=True)
@@ -147,6 +163,23 @@ class DaskExecutor(Executor):
     async def find(self) -> list[AttemptLabel]:
         """Return the attempts that the schedulers keep for us."""
         return [label for each in self._clusters.values() for label in await each.find()]
+
+    async def find_results(self) -> list[str]:
+        """Return the names of the results that the schedulers keep for us."""
+        keeper = self.keeper.name
+        found: list[str] = []
+        for each in self._clusters.values():
+            # One that is away now keeps nothing, or is asked the next time.
+            with suppress(clusters.SchedulerAway):
+                found += await each.find_results(keeper)
+        return found
+
+    async def release_results(self, names: Sequence[str]) -> None:
+        """Have the schedulers keep these results no longer."""
+        for each in self._clusters.values():
+            with suppress(clusters.SchedulerAway):
+                known = set(await each.find_results(self.keeper.name))
+                await each.release_results(known.intersection(names))
 
     async def read_output(self, label: AttemptLabel) -> str:  # noqa: ARG002 - of no attempt alone
         """Return nothing: what is not of the task is in the log of the Dask worker."""
@@ -175,10 +208,16 @@ class DaskExecutor(Executor):
             )
         return self._clusters[address]
 
-    def _submit(self, client: Any, attempt: Attempt) -> Any:
+    def _result_of(self, attempt: Attempt) -> str:
+        """Return the name of the dataset that is to keep the result of an attempt."""
+        label = attempt.label
+        fence = label.run, label.node, label.map_index, label.attempt, label.delivery
+        return result_of(StoredResult(*fence, 0, self.keeper.name).kept_name)
+
+    def _submit(self, client: Any, attempt: Attempt, result: str) -> Any:
         options: Dask = attempt.options
         order = remote.AttemptOrder(
-            attempt.label.name, dict(attempt.environment), version("pubsubflow")
+            attempt.label.name, dict(attempt.environment), version("pubsubflow"), result
         )
         annotate = import_module("dask").annotate
         try:
@@ -218,7 +257,7 @@ class DaskExecutor(Executor):
         held.cluster.waiting.add(held.key)
         while True:
             with anyio.move_on_after(_LOOK_SECONDS):
-                await clusters.wait_for(future)
+                await kept.wait_for(future)
             if future.status == "pending":
                 end = await self._look(held, said)
                 if end is None:

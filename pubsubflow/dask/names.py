@@ -3,6 +3,7 @@
 from pubsubflow.executors import AttemptLabel
 
 _SEPARATOR = ":"
+_RESULT = "pubsubflow-result:"
 
 
 def key_of(label: AttemptLabel, task_id: str) -> str:
@@ -18,6 +19,17 @@ def claim_of(name: str) -> str:
 def dataset_of(label: AttemptLabel, installation: str) -> str:
     """Return the name of the dataset by which an attempt is found again."""
     return _SEPARATOR.join(("pubsubflow", installation, *label.to_dict().values()))
+
+
+def result_of(kept_name: str) -> str:
+    """Return the name of the dataset that keeps a result in the cluster, and of its claim."""
+    return f"{_RESULT}{kept_name}"
+
+
+def kept_of(name: object, keeper: str) -> str:
+    """Return the result of a dataset's name; empty if it is not one of this keeper."""
+    found = name.removeprefix(_RESULT) if isinstance(name, str) and name.startswith(_RESULT) else ""
+    return found if found.startswith(f"{keeper}{_SEPARATOR}") else ""
 
 
 def label_of(name: object, installation: str) -> AttemptLabel | None:

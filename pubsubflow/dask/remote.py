@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
+from pubsubflow.dask.kept import KeptInCluster, read_result
 from pubsubflow.dask.names import claim_of
 from pubsubflow.dask.reasons import LOST_WORKER
 from pubsubflow.executors import DONE, NOT_BEGUN
@@ -20,10 +21,11 @@ from pubsubflow.executors.hosting import (
     Begin,
     Drain,
     Ended,
+    FetchKept,
     HostOrder,
     Prepare,
     Stop,
-    decode_ended,
+    decode_report,
     encode_line,
 )
 
@@ -39,12 +41,18 @@ class AttemptOrder:
         name: Its name.
         environment: What its process would get; not shown, as Dask logs arguments.
         release: The version of pubsubflow that wrote it.
+        result: The dataset that keeps the result in the cluster; empty if none does.
     """
 
-    def __init__(self, name: str, environment: dict[str, str], release: str) -> None:
+    result = ""
+
+    def __init__(
+        self, name: str, environment: dict[str, str], release: str, result: str = ""
+    ) -> None:
         self.name = name
         self.environment = environment
         self.release = release
+        self.result = result
 
     def __repr__(self) -> str:
         return f"AttemptOrder({self.name!r})"
@@ -64,8 +72,8 @@ class AttemptEnded(Exception):  # noqa: N818 - an answer that Dask carries as an
         self.reason = reason
 
 
-async def run_attempt(order: AttemptOrder) -> None:
-    """Run an attempt to its end; the function of its future.
+async def run_attempt(order: AttemptOrder) -> bytes | None:
+    """Run an attempt to its end; the function of its future, whose result is kept for its run.
 
     Raises:
         AttemptEnded: It has not begun, ran before, or its host has ended.
@@ -75,7 +83,9 @@ async def run_attempt(order: AttemptOrder) -> None:
     host = await _host_of(worker)
     running = host.prepare(order.name, order.environment)
     try:
-        await _claim(worker.scheduler, order.name)
+        # The first is forgotten with the attempt; what keeps its result could repeat it later.
+        for claim in filter(None, (order.name, order.result)):
+            await _claim(worker.scheduler, claim)
         host.send(Begin(order.name))
         ended: Ended = await asyncio.shield(running)
     except BaseException:
@@ -84,8 +94,10 @@ async def run_attempt(order: AttemptOrder) -> None:
         with contextlib.suppress(asyncio.TimeoutError, AttemptEnded):
             await asyncio.wait_for(asyncio.shield(running), _STOP_SECONDS)
         raise
+    result = await read_result(ended.result)
     if ended.exit_code != DONE:
         raise AttemptEnded(ended.exit_code, ended.reason)
+    return result
 
 
 async def _claim(scheduler: Any, name: str) -> None:
@@ -117,7 +129,7 @@ async def _host_of(worker: Any) -> "HostPlugin":
     """Return the host of a Dask worker; the first attempt starts it."""
     plugin: HostPlugin | None = worker.plugins.get(_PLUGIN)
     if plugin is None or plugin.gone:
-        plugin = HostPlugin(worker.state.nthreads)
+        plugin = HostPlugin(worker)
         # At once, before others ask for it.
         worker.plugins[_PLUGIN] = plugin
         plugin.starting = asyncio.ensure_future(plugin.start())
@@ -129,7 +141,7 @@ class HostPlugin(WorkerPlugin):
     """The host process of a Dask worker, which ends with it.
 
     Args:
-        slots: How many attempts of a kind run at once.
+        worker: The Dask worker; as many attempts of a kind run at once as it has threads.
 
     Attributes:
         starting: Done when the process is started.
@@ -138,11 +150,13 @@ class HostPlugin(WorkerPlugin):
 
     starting: "asyncio.Future[None]"
 
-    def __init__(self, slots: int) -> None:
-        self._slots = slots
+    def __init__(self, worker: Any) -> None:
+        self._slots = worker.state.nthreads
+        self._results = KeptInCluster(worker)
         self._running: dict[str, asyncio.Future[Ended]] = {}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
+        self._fetching: set[asyncio.Task[None]] = set()
         self.gone = False
 
     async def start(self) -> None:
@@ -156,6 +170,7 @@ class HostPlugin(WorkerPlugin):
                 sys.executable,
                 *HOST_ARGUMENTS,
                 str(self._slots),
+                self._results.folder,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
@@ -188,13 +203,23 @@ class HostPlugin(WorkerPlugin):
         if self._reading is not None:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(asyncio.shield(self._reading), _DRAIN_SECONDS)
+        await self._results.close()
+
+    async def _fetch(self, request: FetchKept) -> None:
+        """Reply to a request for a result."""
+        self.send(await self._results.find(request))
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         """Read what the process reports, until it ends."""
         if process.stdout is None:
             return
         async for line in process.stdout:
-            ended = decode_ended(line)
+            ended = decode_report(line)
+            if isinstance(ended, FetchKept):
+                fetching = asyncio.ensure_future(self._fetch(ended))
+                self._fetching.add(fetching)
+                fetching.add_done_callback(self._fetching.discard)
+                continue
             running = self._running.pop(ended.name, None)
             if running is not None and not running.done():
                 running.set_result(ended)

@@ -11,6 +11,7 @@ from pubsubflow.executors.interface import (
     AttemptLabel,
     Executor,
     ExecutorOptions,
+    ResultKeeper,
 )
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
@@ -26,4 +27,5 @@ __all__ = [
     "Executor",
     "ExecutorOptions",
     "ResourcesSpec",
+    "ResultKeeper",
 ]

@@ -6,7 +6,7 @@ under the attempt's fence. So a restart of the worker that started it loses noth
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import msgspec
@@ -113,10 +113,24 @@ class AttemptExit(Struct, frozen=True):
     begun: bool = True
 
 
+class ResultKeeper(Struct, frozen=True):
+    """What keeps large results with an executor, for the tasks of their run.
+
+    Attributes:
+        name: In references to them: the executor's name, a colon, and that of the installation.
+        max_bytes: How many bytes an encoded result may have.
+    """
+
+    name: str
+    max_bytes: int
+
+
 class ExecutorOptions(Struct, frozen=True, kw_only=True):
     """Base class of the options of an executor, which tasks give as `executor=`.
 
-    Fields are JSON values or structures of them, and have defaults.
+    Fields are JSON values or structures of them, and have defaults. An option `result` with the
+    executor's name keeps large results there, if it has a `ResultKeeper`; tasks of two `address`es
+    share none.
 
     Attributes:
         executor: The name of the executor; each class sets it.
@@ -145,10 +159,13 @@ class Executor(ABC):
     Attributes:
         Options: The type of a task's options.
         Settings: The type of the section `[executors.NAME]`, without `slots` and `nats_url`.
+        keeper: What keeps large results, for executors with hosts; None for nothing.
     """
 
     Options: ClassVar[type[ExecutorOptions]] = NoOptions
     Settings: ClassVar[type[Struct]] = NoSettings
+
+    keeper: ResultKeeper | None = None
 
     def __init__(self, settings: Any) -> None:
         self.settings = settings
@@ -196,6 +213,13 @@ class Executor(ABC):
     @abstractmethod
     async def remove(self, label: AttemptLabel) -> None:
         """Remove what is left of an attempt that has ended; nothing happens if there is none."""
+
+    async def find_results(self) -> list[str]:
+        """Return the names of the results that are kept."""
+        return []
+
+    async def release_results(self, names: Sequence[str]) -> None:  # noqa: B027 - most keep none
+        """Keep these results no longer: their runs have ended."""
 
     async def open(self) -> None:  # noqa: B027 - most have nothing to do
         """Get ready, once, before all else.

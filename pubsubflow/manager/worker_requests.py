@@ -45,6 +45,7 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     LeaseRequest,
     LeaseStatus,
+    LiveRunsRequest,
     PreviousSuccessRequest,
     PullRequest,
     ResultRequest,
@@ -114,6 +115,7 @@ class WorkerRequestServer:
             PullRequest: self._pulled,
             StateRequest: self._state,
             PreviousSuccessRequest: self._previous_success,
+            LiveRunsRequest: self._live_runs,
         }
 
     def receive(self, message: Message) -> None:
@@ -273,6 +275,9 @@ class WorkerRequestServer:
 
     async def _previous_success(self, request: PreviousSuccessRequest) -> Chunk:
         return Chunk(encode(await self._queries.previous_success(request.run)), 1)
+
+    async def _live_runs(self, request: LiveRunsRequest) -> Chunk:
+        return Chunk(encode(await self._queries.live_runs(request.runs)), 1)
 
     async def _result(self, request: ResultRequest) -> Chunk:
         missing = "that task has no result"

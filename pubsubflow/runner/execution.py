@@ -19,6 +19,7 @@ from pubsubflow.authoring.bind import (
 from pubsubflow.authoring.runtime import results
 from pubsubflow.authoring.runtime.host import TaskHost
 from pubsubflow.authoring.runtime.wait_specs import TaskDeferred
+from pubsubflow.authoring.tasks.large_results import large_result, most_bytes
 from pubsubflow.authoring.tasks.retries import after_seconds, judged
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.traces import task_context
@@ -121,6 +122,7 @@ class TaskExecution:
         self._peak_memory = peak_memory
         self._chain_index = 0
         self._chained: dict[int, tuple[bytes, bytes]] = {}
+        self._dag: RunnableDag
         self._call: BoundTask | None = None
         self._info: RunInfo | None = None
         self._retry: object = None
@@ -179,7 +181,7 @@ class TaskExecution:
         Raises:
             DefinitionError: The arguments do not fit.
         """
-        message = self.message
+        message, self._dag = self.message, dag
         self._retry = dag.nodes[self.node].options.retries
         info = self._info = self._info or decode_run_info(message.info)
         trace = None if info.trace is None else task_context(info, *self._fence()[1:])
@@ -281,7 +283,7 @@ class TaskExecution:
             DefinitionError: The value cannot be encoded, or is too large for a message.
         """
         settings = self._settings
-        most = settings.max_stored_bytes or results.MAX_RESULT_BYTES
+        most = most_bytes(settings, self.message.executor, results.MAX_RESULT_BYTES)
         done = task_outcome(call, value, self.redactor.text, max_bytes=most)
         stored = self._stored(done)
         outputs, objects = done.outputs, [] if stored is None else [(0, done.value)]
@@ -331,11 +333,11 @@ class TaskExecution:
         return encode_stored(stored_part(self._fence(), part, size))
 
     def _stored(self, done: TaskOutcome) -> StoredResult | None:
-        """Return the reference to a result that goes to the result store; None if it does not."""
-        size, settings = len(done.value), self._settings
-        large = settings.max_stored_bytes and size > settings.inline_bytes
-        # The manager reads what a branch returned.
-        return StoredResult(*self._fence(), size) if large and done.follow is None else None
+        """Return the reference to a result that is large; None for one that goes by itself."""
+        settings, fence = self._settings, self._fence()
+        if done.follow is None:
+            return large_result(settings, self._dag.tasks, fence, len(done.value))
+        return None  # the manager reads what a branch returned
 
     def fail(self, error: BaseException) -> bytes:
         """Return the result frame of an attempt that raised, or waits."""

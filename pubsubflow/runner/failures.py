@@ -9,6 +9,7 @@ from pubsubflow.errors import (
     DefinitionError,
     PubsubflowError,
     ReplayMismatch,
+    ResultLost,
     TaskFailed,
     TaskSkipped,
 )
@@ -45,7 +46,7 @@ def outcome_of(error: BaseException) -> tuple[Outcome, TaskError]:
         message=(first or name)[:_MAX_MESSAGE_CHARACTERS] + account_hint(error),
         traceback=users_part,
         full_traceback="" if whole == users_part else whole,
-        final=isinstance(error, TaskFailed | DefinitionError | ReplayMismatch),
+        final=isinstance(error, TaskFailed | DefinitionError | ReplayMismatch | ResultLost),
     )
 
 

@@ -68,6 +68,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
         alone: Whether one task at a time runs in it.
         inline_bytes: A larger encoded result goes to the result store, if there is one.
         max_stored_bytes: A larger one fails its task; 0 without a store.
+        keeper: The name of what keeps large results of tasks that say so; empty for nothing.
+        max_kept_bytes: A larger one is not kept there.
     """
 
     kind: str
@@ -80,6 +82,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
     alone: bool = False
     inline_bytes: int = 0
     max_stored_bytes: int = 0
+    keeper: str = ""
+    max_kept_bytes: int = 0
 
 
 _KINDS: dict[type, int] = {PublishedEvent: PUBLISH, StoredResult: FETCH}

@@ -9,9 +9,9 @@ import anyio.abc
 import structlog
 
 from pubsubflow.errors import NotFound
-from pubsubflow.model.wire.messages import encode
-from pubsubflow.model.wire.stored_results import StoredResult, stored_part
-from pubsubflow.model.wire.worker_requests import Chunk
+from pubsubflow.model.wire.messages import decode_result, encode
+from pubsubflow.model.wire.stored_results import StoredResult, decode_stored, stored_part
+from pubsubflow.model.wire.worker_requests import RESULT_LOST, Chunk
 from pubsubflow.object_store import FileStore, ObjectStoreUnavailable
 from pubsubflow.runner.protocol import StoredObjects
 from pubsubflow.worker.assignment import Assignment
@@ -23,6 +23,10 @@ T = TypeVar("T")
 _FIRST_PAUSE_SECONDS = 0.2
 _MOST_PAUSE_SECONDS = 5.0
 _CACHE_BYTES = 128 << 20
+_NO_COPY = (
+    f"{RESULT_LOST}it stays with its executor, and has no copy: have this task run there with the "
+    "same result=, or set [results] store and max_bytes"
+)
 _NO_STORE = (
     "a result is in the result store, and this worker has none: set [results] store for it, too"
 )
@@ -68,6 +72,9 @@ class ResultStore:
         reply(encode(await self._read(stored)))
 
     async def _read(self, stored: StoredResult) -> Chunk:
+        """Return a result that is not in memory, or why it cannot be read."""
+        if not stored.copied:
+            return Chunk(b"", 0, _NO_COPY)
         store = self._store
         if store is None:
             return Chunk(b"", 0, _NO_STORE)
@@ -157,6 +164,9 @@ class ResultUploads:
         error = None
         for part, data in objects:
             stored = stored_part(assignment.fence, part, len(data))
+            if not part:
+                # Where else it is to be, the runner has decided.
+                stored = decode_stored(decode_result(payload).value) or stored
             error = error or await self._store.write(stored, data)
         if assignment in self._running:
             self._running.discard(assignment)

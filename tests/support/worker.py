@@ -39,6 +39,7 @@ from pubsubflow.model.wire.worker_requests import (
     JournalRequest,
     LeaseRequest,
     LeaseStatus,
+    LiveRunsRequest,
     ResultRequest,
     SourceRequest,
     decode_worker_request,
@@ -93,6 +94,7 @@ class ScriptedManager:
 
     Attributes:
         sources, bundles, events, large, leases, connections: What it answers requests from.
+        ended_runs: Numbers of the runs that are not live.
         journals: Of each task instance, its journal.
         journal_answers: By label of an entry, the answers to requests to record it.
         requests: All requests.
@@ -111,6 +113,7 @@ class ScriptedManager:
         self.bundles = {}
         self.large = {}
         self.events = ()
+        self.ended_runs = set()
         self.leases = {}
         self.journals = {}
         self.connections = {}
@@ -279,6 +282,13 @@ class ScriptedManager:
                 if isinstance(request, LeaseRequest)
                 else self.connections[request.name].pop(0)
             )
+        if isinstance(request, LiveRunsRequest):
+            found = Chunk(encode([run for run in request.runs if run not in self.ended_runs]), 1)
+        else:
+            found = self._events_chunk(request)
+        return found
+
+    def _events_chunk(self, request):
         assert isinstance(request, EventsRequest)
         return Chunk(encode(self.events[request.offset : request.offset + 2]), len(self.events))
 

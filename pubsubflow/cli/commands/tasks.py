@@ -150,6 +150,8 @@ def _facts(task: TaskDetail) -> Grid:
     size = f"{task.result_bytes:,} bytes, not shown" if task.result_bytes else None
     if task.result_stored and task.result is None:
         size = f"{task.result_bytes:,} bytes in the result store: see tasks result"
+    elif task.result_keeper:
+        size = f"{task.result_bytes:,} bytes in {task.result_keeper} while the run lasts"
     if task.result_pruned:
         size = "pruned"
     return output.facts(

@@ -312,6 +312,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
         result: The returned value, if it is JSON and not large.
         result_bytes: Size of the result as it is stored.
         result_stored: Whether the result is in the result store.
+        result_keeper: The executor with which the result stays while the run lasts; empty for none.
         result_pruned: Whether retention has removed the result.
         results: Key → value of what it has pushed, if it is JSON and not large.
         results_bytes: Size of that as it is stored, with `rendered`.
@@ -327,6 +328,7 @@ class TaskDetail(TaskView, frozen=True, kw_only=True):
     results_bytes: int = 0
     rendered: dict[str, str] = {}
     result_stored: bool = False
+    result_keeper: str = ""
     callbacks: list[CallbackView] = []
 
 

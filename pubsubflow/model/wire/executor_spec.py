@@ -25,6 +25,22 @@ class ExecutorSpec(Struct, frozen=True, omit_defaults=True):
     name: str
     options: dict[str, Any] = {}
 
+    @property
+    def keeps_results(self) -> bool:
+        """Whether large results of the task stay with its executor while the run lasts."""
+        return bool(self.options.get("result") == self.name)
+
+    def shares_results(self, other: "ExecutorSpec | None") -> bool:
+        """Return whether a task of another executor takes them from there, too."""
+        return (
+            other is not None
+            and self.name == other.name
+            and self.keeps_results
+            and other.keeps_results
+            # An executor of several systems has tasks name theirs by this option.
+            and self.options.get("address") == other.options.get("address")
+        )
+
 
 def executor_queue(queue: str, executor: ExecutorSpec | None) -> str:
     """Return the queue of a task: that of another executor is served by workers that offer it."""

@@ -1,4 +1,4 @@
-"""Stored results: what stands in the place of a result that is in the result store.
+"""Stored results: what stands in the place of a result that is elsewhere, as it is large.
 
 A reference is an extension type of MessagePack, which no result of a task can hold. It says which
 attempt made the result, and not where: each process that reads it makes the name by itself.
@@ -25,10 +25,13 @@ class StoredInput(NamedTuple):
 
 
 class StoredResult(Struct, frozen=True, array_like=True):
-    """A reference to a result in the result store.
+    """A reference to a result in the result store, or with the executor of its task.
 
     Attributes:
         size: Bytes of the encoded result.
+        keeper: The name of what keeps it for the tasks of its run, `dask:pubsubflow`; empty where
+            nothing does.
+        copied: Whether it is in the result store.
     """
 
     run: int
@@ -37,12 +40,25 @@ class StoredResult(Struct, frozen=True, array_like=True):
     attempt: int
     delivery: int
     size: int
+    keeper: str = ""
+    copied: bool = True
+
+    @property
+    def kept_name(self) -> str:
+        """Its name with its keeper."""
+        fence = self.run, self.node, self.map_index, self.attempt, self.delivery
+        return ":".join((self.keeper, *map(str, fence)))
 
     @property
     def name(self) -> str:
         """Its file, below the store's URL."""
         folder = f"{self.run >> 32}/{self.run}"
         return f"{folder}/{self.node}.{self.map_index}.{self.attempt}.{self.delivery}.msgpack"
+
+
+def run_of_kept(name: str) -> int:
+    """Return the run's number of a `StoredResult.kept_name`."""
+    return int(name.split(":")[-5])
 
 
 def stored_part(fence: tuple[int, int, int, int, int], part: int, size: int) -> StoredResult:

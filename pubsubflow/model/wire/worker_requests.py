@@ -21,6 +21,9 @@ ABSENT = "absent: "
 RETURN_VALUE = "return_value"
 """The key of what a task returns."""
 
+RESULT_LOST = "result lost: "
+"""Begins the error of a request for a result that its keeper does not have any more."""
+
 REFUSED = "refused: "
 """Prefix of an error that stays the same when the request is repeated."""
 
@@ -210,6 +213,12 @@ class StartRunRequest(Struct, frozen=True, array_like=True, tag="start"):
     wanted: WantedRun
 
 
+class LiveRunsRequest(Struct, frozen=True, array_like=True, tag="live"):
+    """Request which of some runs have not ended; the reply is a tuple of these."""
+
+    runs: tuple[int, ...]
+
+
 class PreviousSuccessRequest(Struct, frozen=True, array_like=True, tag="previous"):
     """Request the last run before a run that has succeeded; the reply is a PreviousRun, or null."""
 
@@ -245,6 +254,7 @@ WorkerRequest = (
     | StartRunRequest
     | StateRequest
     | PreviousSuccessRequest
+    | LiveRunsRequest
 )
 
 
@@ -285,6 +295,7 @@ decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
 decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
 decode_chunk = msgspec.msgpack.Decoder(Chunk).decode
 decode_previous_run = msgspec.msgpack.Decoder(PreviousRun | None).decode
+decode_live_runs = msgspec.msgpack.Decoder(tuple[int, ...]).decode
 decode_run_id = msgspec.msgpack.Decoder(str).decode
 decode_connection = msgspec.msgpack.Decoder(Connection).decode
 decode_variable = msgspec.msgpack.Decoder(Variable).decode

@@ -10,7 +10,7 @@ from typing import TypeVar, cast
 import anyio
 import msgspec
 
-from pubsubflow.errors import ConfigError, LeaseLost, NotFound, Unavailable
+from pubsubflow.errors import ConfigError, LeaseLost, NotFound, ResultLost, Unavailable
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.elements import elements_of
@@ -33,6 +33,7 @@ from pubsubflow.model.wire.worker_requests import (
     ABSENT,
     LEASE_LOST,
     REFUSED,
+    RESULT_LOST,
     Chunk,
     ConnectionRequest,
     EventsRequest,
@@ -85,6 +86,7 @@ def fetch_result(
 
     Raises:
         Unavailable: No manager answers, the result does not exist, or the result store is away.
+        ResultLost: The executor that kept the result does not have it any more.
     """
     if isinstance(request, StoredInput):
         return (yield from _fetch_stored(request.data))
@@ -101,8 +103,10 @@ def _fetch_stored(data: bytes) -> Exchange[bytes]:
     """Return a result with what it refers to in its place: it, or elements of it, may be stored."""
     stored = decode_stored(data)
     if stored is not None:
-        chunk = _checked((yield stored))
-        return chunk.data
+        chunk = yield stored
+        if chunk.error is not None and chunk.error.startswith(RESULT_LOST):
+            raise ResultLost(chunk.error.removeprefix(RESULT_LOST))
+        return _checked(chunk).data
     if not may_hold_stored(data) or not is_list(data):
         return data
     items = []

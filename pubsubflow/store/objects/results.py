@@ -24,11 +24,17 @@ class ReadResults:
 
         Raises:
             ObjectStoreUnavailable: The store is away, or there is none.
-            NotFound: The store does not have it.
+            NotFound: The store does not have it, or it stays with its executor alone.
         """
         stored = decode_stored(data)
         if stored is None:
             return data
+        if not stored.copied:
+            raise NotFound(
+                "copy of the result",
+                stored.kept_name,
+                "it stays there for the tasks of its run; set [results] store for copies",
+            )
         if self._store is None:
             raise ObjectStoreUnavailable(
                 "the result is in a result store, and this daemon has none: set [results] store"

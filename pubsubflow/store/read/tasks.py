@@ -248,7 +248,8 @@ class ReadTasks:
             result_bytes=0 if pruned else size if stored is None else stored.size,
             result_pruned=pruned,
             **await self._outputs(row),
-            result_stored=stored is not None,
+            result_stored=stored is not None and stored.copied,
+            result_keeper="" if stored is None else stored.keeper.partition(":")[0],
             callbacks=callbacks,
         )
 

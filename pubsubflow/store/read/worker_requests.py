@@ -1,5 +1,6 @@
 """Worker requests: the reads, journal writes and lease checks behind the manager's replies."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import UUID
 
@@ -116,6 +117,12 @@ class WorkerRequestQueries:
             total = await connection.fetchval(SQL["count_consumed_events"], run)
             specs = await self._specs.load(connection, (row["version"] for row in rows))
         return [decode_event_info(row, specs.get(row["version"])) for row in rows], total or 0
+
+    async def live_runs(self, runs: Sequence[int]) -> list[int]:
+        """Return which of some runs have not ended."""
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(SQL["find_live_runs"], runs)
+        return [row["run"] for row in rows]
 
     async def lease(self, request: LeaseRequest) -> LeaseHolder | None:
         """Return the worker that runs a task under a fence; None when the fence is void."""

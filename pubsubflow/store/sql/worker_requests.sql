@@ -46,6 +46,11 @@ ORDER BY event_info.id;
 -- Count the events that a run consumed.
 SELECT count(DISTINCT event) FROM run_event WHERE run = $1;
 
+-- name: find_live_runs
+-- Return which of the runs $1 have not ended.
+SELECT run FROM run_live WHERE run = ANY ($1::bigint[])
+UNION ALL SELECT run FROM run_queue WHERE run = ANY ($1::bigint[]);
+
 -- name: read_task_lease
 -- Return the worker that runs a task under a fence, and the seconds since its last heartbeat; the
 -- worker is null when none is known, and no row comes when the fence is void.

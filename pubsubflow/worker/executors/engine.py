@@ -21,6 +21,7 @@ from pubsubflow.model.wire.messages import Outcome, TaskError, decode_run_info
 from pubsubflow.model.wire.worker_requests import LeaseRequest, LeaseStatus, decode_lease_status
 from pubsubflow.runner.log_lines import log_record
 from pubsubflow.worker.assignment import Assignment, AttemptOutcome, Engine, TaskHeader
+from pubsubflow.worker.executors.kept_sweep import KeptSweep
 from pubsubflow.worker.executors.settings import ENVIRONMENT, AttemptSettings, OfferedExecutor
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.result_publisher import ResultPublisher
@@ -79,6 +80,7 @@ class ExecutorEngine:
         self._local = local
         self._on_returned = on_returned
         self._on_finished = on_finished
+        self._sweep = KeptSweep(offered.executor, managers)
         self._watched: dict[Assignment, _Watched] = {}
         self._closing = False
 
@@ -119,6 +121,8 @@ class ExecutorEngine:
 
     async def run(self) -> None:
         """Look now and then for attempts that nothing is left for, and remove them."""
+        if self._executor.keeper is not None:
+            self._group.start_soon(self._sweep.run)
         while True:
             try:
                 await self._remove_orphans()
@@ -188,6 +192,9 @@ class ExecutorEngine:
             outcome = await self._outcome(assignment, watched)
         if outcome is None:
             self._publisher.acknowledge(assignment)
+            spec = assignment.header.executor
+            if spec is not None and spec.keeps_results:
+                self._sweep.wake()
         else:
             payload = assignment.encode_result(self._worker, outcome)
             self._publisher.publish_result(assignment, payload)

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import anyio
@@ -24,15 +25,19 @@ from pubsubflow.executors.hosting import (
     Begin,
     Drain,
     Ended,
+    FetchKept,
     HostOrder,
+    KeptFile,
     Prepare,
     Stop,
     decode_order,
     encode_line,
 )
 from pubsubflow.model.wire.messages import Outcome, TaskError
+from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.runner.task_account import set_inspectable
-from pubsubflow.worker.assignment import AttemptOutcome
+from pubsubflow.worker.assignment import AttemptOutcome, decode_header
+from pubsubflow.worker.executors.kept_results import ResultExchange
 from pubsubflow.worker.executors.orders import ORDERED, OrderRunner
 from pubsubflow.worker.executors.settings import ENVIRONMENT, AttemptSettings
 
@@ -55,6 +60,7 @@ class _Attempt:
         self.begin = anyio.Event()
         self.stopped: AttemptOutcome | None = None
         self.orders: OrderRunner | None = None
+        self.data = b""
 
     def stop(self, outcome: AttemptOutcome) -> None:
         """End it with this outcome; without one if it has not begun."""
@@ -70,12 +76,18 @@ class AttemptHost:
     Args:
         slots: How many of a kind run at once.
         group: The task group of all that it does.
-        report: Called with what has ended.
+        report: Called with what has ended, and with requests for results.
+        folder: Where results are handed over that the executor keeps; without one they are not.
     """
 
     def __init__(
-        self, slots: int, group: anyio.abc.TaskGroup, report: Callable[[Ended], None]
+        self,
+        slots: int,
+        group: anyio.abc.TaskGroup,
+        report: Callable[[Ended | FetchKept], None],
+        folder: Path | None = None,
     ) -> None:
+        self._exchange = None if folder is None else ResultExchange(folder, report)
         self._slots = slots
         self._group = group
         self._report = report
@@ -94,6 +106,9 @@ class AttemptHost:
             case Stop(name):
                 if name in self._attempts:
                     self._attempts[name].stop(ORDERED)
+            case KeptFile():
+                if self._exchange is not None:
+                    self._exchange.on_reply(order)
             case Drain():
                 self._stop_all(ORDERED)
 
@@ -133,7 +148,7 @@ class AttemptHost:
             code = await self._outcome(attempt)
         except PubsubflowError as error:
             reason = str(error)
-        self._report(Ended(name, code, reason))
+        self._report(Ended(name, code, reason, self._kept_by(attempt)))
         del self._attempts[name]
         if not self._attempts:
             self._none_left.set()
@@ -150,8 +165,17 @@ class AttemptHost:
         await attempt.begin.wait()
         if attempt.stopped is not None:
             return NOT_BEGUN
-        attempt.orders = orders
+        attempt.orders, attempt.data = orders, data
         return await orders.run(settings.subject, data, again=settings.again)
+
+    def _kept_by(self, attempt: _Attempt) -> str:
+        """Return the file of the result of an attempt if that is to be kept; empty for none."""
+        keeper, exchange = attempt.settings.keeper, self._exchange
+        if keeper is None or exchange is None or not attempt.data:
+            return ""
+        header = decode_header(attempt.data)
+        fence = header.run, header.node, header.map_index, header.attempt, header.delivery
+        return exchange.take(StoredResult(*fence, 0, keeper.name).kept_name)
 
     def _runner_of(self, settings: AttemptSettings) -> "_SharedRunner":
         """Return what runs attempts of the same settings."""
@@ -163,7 +187,7 @@ class AttemptHost:
         key = msgspec.json.encode(shared)
         found = self._runners.get(key)
         if found is None or found.failed:
-            found = self._runners[key] = _SharedRunner(shared)
+            found = self._runners[key] = _SharedRunner(shared, self._exchange)
             self._group.start_soon(found.run)
         return found
 
@@ -185,8 +209,9 @@ class _SharedRunner:
         closed: Set once it has ended.
     """
 
-    def __init__(self, settings: AttemptSettings) -> None:
+    def __init__(self, settings: AttemptSettings, exchange: ResultExchange | None) -> None:
         self._settings = settings
+        self._exchange = exchange if settings.keeper is not None else None
         self._opened = anyio.Event()
         self._closing = anyio.Event()
         self._orders: OrderRunner | None = None
@@ -224,7 +249,7 @@ class _SharedRunner:
     async def run(self) -> None:
         """Keep it open until it is closed."""
         try:
-            async with OrderRunner.open(self._settings) as self._orders:
+            async with OrderRunner.open(self._settings, self._exchange) as self._orders:
                 self._opened.set()
                 await self._closing.wait()
         except* (BusUnavailable, ConfigError) as errors:
@@ -254,18 +279,18 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
             transport.close()
 
 
-async def main(slots: int, source: int, target: int) -> None:
+async def main(slots: int, source: int, target: int, folder: Path | None) -> None:
     """Run a host until it is drained, or its input ends."""
 
-    def report(ended: Ended) -> None:
+    def report(message: Ended | FetchKept) -> None:
         try:
-            os.write(target, encode_line(ended) + b"\n")
+            os.write(target, encode_line(message) + b"\n")
         except BrokenPipeError:
-            log.warning("host.unheard", attempt=ended.name)
+            log.warning("host.unheard", attempt=message.name)
 
     lost = True
     async with anyio.create_task_group() as group:
-        host = AttemptHost(slots, group, report)
+        host = AttemptHost(slots, group, report, folder)
         group.start_soon(host.close_idle)
         async with anyio.create_task_group() as reading:
 
@@ -299,7 +324,8 @@ def run() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(2, 1)
-    anyio.run(main, int(sys.argv[1]), source, target, backend_options={"use_uvloop": True})
+    slots, folder = int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None
+    anyio.run(main, slots, source, target, folder, backend_options={"use_uvloop": True})
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Self
 
 import anyio
 import anyio.abc
+import msgspec
 import structlog
 
 from pubsubflow.bus import STREAM_TASK, Bus, Delivery, Message, read_last
@@ -33,6 +34,7 @@ from pubsubflow.worker.assignment import (
     is_cancelled,
     without_chain,
 )
+from pubsubflow.worker.executors.kept_results import KeptResults, ResultExchange
 from pubsubflow.worker.executors.settings import AttemptSettings
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.process_pool import ProcessPool, runner_settings
@@ -94,6 +96,7 @@ class OrderRunner:
         fork_server: Forks the runners.
         group: The task group of all that it does.
         cache: Keeps the code.
+        exchange: Hands results that are kept to the executor; without one they are not.
     """
 
     def __init__(
@@ -104,6 +107,7 @@ class OrderRunner:
         fork_server: ForkServer,
         group: anyio.abc.TaskGroup,
         cache: BundleCache,
+        exchange: ResultExchange | None = None,
     ) -> None:
         self._settings = settings
         self._bus = bus
@@ -117,14 +121,21 @@ class OrderRunner:
         self._confinements = Confinements(limits, self._worker)
         stored = settings.results
         store = FileStore(stored.store, setting="results.store") if stored.store else None
-        self._results = ResultStore(store, stored.wait_seconds)
+        self._keeper = None if exchange is None else settings.keeper
+        self._results = (
+            ResultStore(store, stored.wait_seconds)
+            if exchange is None
+            else KeptResults(store, stored.wait_seconds, exchange)
+        )
         self._pools = {kind: self._pool(kind) for kind in ("sync", "async")}
         self._running: dict[Assignment, _Running] = {}
         self._number = 0
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, settings: AttemptSettings) -> AsyncIterator[Self]:
+    async def open(
+        cls, settings: AttemptSettings, exchange: ResultExchange | None = None
+    ) -> AsyncIterator[Self]:
         """Connect, and run orders for the length of the block.
 
         Raises:
@@ -138,7 +149,14 @@ class OrderRunner:
             Bus.connect(settings.bus) as bus,
             anyio.create_task_group() as group,
         ):
-            found = cls(settings, bus=bus, fork_server=fork_server, group=group, cache=cache)
+            found = cls(
+                settings,
+                bus=bus,
+                fork_server=fork_server,
+                group=group,
+                cache=cache,
+                exchange=exchange,
+            )
             async with await bus.subscribe(Subjects.CANCEL, found._on_cancel):
                 group.start_soon(found._maintain)
                 group.start_soon(found._publisher.pacer.run)
@@ -194,15 +212,19 @@ class OrderRunner:
 
     def _pool(self, kind: str) -> ProcessPool:
         settings = self._settings.worker
+        runner = runner_settings(
+            kind,
+            self._worker,
+            settings,
+            self._settings.results,
+            max_payload=self._bus.max_payload,
+        )
+        if self._keeper is not None:
+            name, most = self._keeper.name, self._keeper.max_bytes
+            runner = msgspec.structs.replace(runner, keeper=name, max_kept_bytes=most)
         return ProcessPool(
             settings=settings,
-            runner_settings=runner_settings(
-                kind,
-                self._worker,
-                settings,
-                self._settings.results,
-                max_payload=self._bus.max_payload,
-            ),
+            runner_settings=runner,
             fork_server=self._fork_server,
             group=self._group,
             managers=self._managers,

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from pubsubflow.bus import BusSettings
 from pubsubflow.errors import ConfigError
-from pubsubflow.executors import Executor
+from pubsubflow.executors import Executor, ResultKeeper
 from pubsubflow.model.ranges import Count
 from pubsubflow.model.wire.executor_spec import LOCAL
 from pubsubflow.plugins import load_plugin
@@ -32,6 +32,7 @@ class AttemptSettings(Struct, frozen=True, kw_only=True):
         worker: Limits and times, as in the worker that started it.
         results: Which results are large, and where these go.
         account: That of user code, where the process is root and on the machine of the worker.
+        keeper: What keeps large results of tasks that say so, with the executor.
     """
 
     subject: str
@@ -41,6 +42,7 @@ class AttemptSettings(Struct, frozen=True, kw_only=True):
     worker: WorkerSettings = msgspec.field(default_factory=WorkerSettings)
     results: ResultStoreSettings = ResultStoreSettings()
     account: TaskAccount | None = None
+    keeper: ResultKeeper | None = None
 
 
 class OfferedExecutor(Struct, frozen=True):
@@ -135,4 +137,5 @@ def attempt_settings(
         worker=alone,
         results=results,
         account=account,
+        keeper=offered.executor.keeper,
     )

@@ -12,10 +12,17 @@ from pubsubflow import DAG, task
 from pubsubflow.dask import Dask
 from pubsubflow.dask.cluster import Gathered
 from pubsubflow.dask.executor import exit_of
-from pubsubflow.dask.names import dataset_of, key_of, label_of
+from pubsubflow.dask.names import dataset_of, kept_of, key_of, label_of, result_of
 from pubsubflow.dask.reasons import LOST_WORKER, why_waiting
 from pubsubflow.dask.remote import AttemptEnded, AttemptOrder
 from pubsubflow.executors import NOT_BEGUN, AttemptExit, AttemptLabel, CannotStart
+from pubsubflow.model.wire.executor_spec import ExecutorSpec
+from pubsubflow.model.wire.stored_results import (
+    StoredResult,
+    decode_stored,
+    encode_stored,
+    run_of_kept,
+)
 
 LABEL = AttemptLabel("01930000-0000-7000-8000-000000000000", 7, 0, -1, 2, 1 << 40)
 WORKERS = {
@@ -103,6 +110,28 @@ assert "distributed" not in sys.modules and "dask" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@given(st.tuples(*[st.integers(min_value=-1, max_value=1 << 62)] * 5))
+def test_a_kept_result_is_found_by_its_fence_and_by_no_other_installation(fence):
+    stored = StoredResult(*fence, 0, "dask:sales", copied=False)
+    assert decode_stored(encode_stored(stored)) == stored
+    dataset = result_of(stored.kept_name)
+    assert kept_of(dataset, "dask:sales") == stored.kept_name
+    assert run_of_kept(stored.kept_name) == fence[0]
+    assert kept_of(dataset, "dask:sale") == kept_of(dataset, "dask:pubsubflow") == ""
+    assert label_of(dataset, "sales") is None
+    assert kept_of(dataset_of(LABEL, "sales"), "dask:sales") == ""
+
+
+def test_results_are_shared_by_those_who_both_say_so_on_one_scheduler():
+    def spec(**options):
+        return ExecutorSpec("dask", options)
+
+    ours = spec(result="dask")
+    assert ours.shares_results(spec(result="dask", priority=1))
+    for other in (None, spec(), spec(result="dask", address="tcp://a:1"), ExecutorSpec("local")):
+        assert not ours.shares_results(other)
+
+
 @pytest.mark.anyio
 async def test_what_gathers_while_a_request_runs_goes_in_the_next_one():
     done, go = [], anyio.Event()
@@ -114,7 +143,7 @@ async def test_what_gathers_while_a_request_runs_goes_in_the_next_one():
     gathered = Gathered(do)
     async with anyio.create_task_group() as group:
         for name in "abcd":
-            group.start_soon(gathered.add, name, None)
+            group.start_soon(gathered.add, {name: None})
             if not done:
                 await anyio.wait_all_tasks_blocked()
         await anyio.wait_all_tasks_blocked()

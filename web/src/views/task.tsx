@@ -159,6 +159,7 @@ function Result({ task }: { task: TaskDetail }) {
       <Json value={task.result} label="the result" />
       <p class="faint">
         {bytes(size)}
+        {task.result_keeper && `, in ${task.result_keeper} while the run lasts`}
         {task.result_stored && ", in the result store"}.{" "}
         <a href={whole} download={`${task.task_id}.json`} target="_blank" rel="noreferrer">
           Download it whole
