@@ -1,5 +1,5 @@
 import type { Clause, DagDetail, WaitingInput, WhyNot } from "#routes";
-import { useLayoutEffect } from "preact/hooks";
+import { useLayoutEffect, useState } from "preact/hooks";
 import { call } from "../core/api";
 import { bind } from "../core/keys";
 import { lazy } from "../core/lazy";
@@ -27,6 +27,7 @@ const NAMES: Record<string, string> = {
   settings: "Settings",
 };
 const TABS = Object.keys(NAMES);
+const LISTED = 100; // tasks at first
 
 export function Dag({ id }: { id: string }) {
   const dag = useResource(
@@ -343,10 +344,13 @@ function DagGraph({ dag }: { dag: DagDetail }) {
 }
 
 function TaskTable({ dag }: { dag: DagDetail }) {
+  // An address may name one of them.
+  const [all, setAll] = useState(dag.graph.length <= LISTED || location.hash !== "");
   return (
     <Table
       label="Tasks of the DAG"
-      rows={dag.graph}
+      rows={all ? dag.graph : dag.graph.slice(0, LISTED)}
+      more={all ? undefined : () => setAll(true)}
       id={(task) => task.task_id}
       columns={[
         { name: "Task", show: (task) => <span id={task.task_id}>{task.task_id}</span> },
