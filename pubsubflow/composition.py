@@ -61,6 +61,7 @@ from pubsubflow.store.auth import AuditLog, SessionStore, TokenStore
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.deliveries import Deliveries
 from pubsubflow.store.leases import SUBSCRIPTIONS, Lease
+from pubsubflow.store.questions.answers import TaskQuestionQueries
 from pubsubflow.store.read.read_models import ReadModels
 from pubsubflow.store.read.timers import Timers
 from pubsubflow.store.read.worker_requests import WorkerRequestQueries
@@ -320,6 +321,7 @@ class Composition:
             settings=self._config.triggerer,
             connections=store.connections,
             ended_runs=EndedRuns(store.database),
+            questions=TaskQuestionQueries(store.database, store.variables),
         )
         self._metrics.append(triggerer.metrics)
         return triggerer

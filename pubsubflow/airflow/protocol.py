@@ -13,6 +13,9 @@ from msgspec import Struct
 
 from pubsubflow.airflow.structure import LoadedStructure
 
+RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
+"""Kind of a run → Airflow's type of it; `manual` for all others."""
+
 HOSTS = "PSF_AIRFLOW_HOSTS"
 """The environment variable with the folder of the hosts' sockets."""
 

@@ -73,7 +73,7 @@ class DAG(Graph, InProcessRuns):
 
     Attributes:
         hints: What of `default_args` has no meaning here, a line each.
-        by_instance: See `DagSpec`.
+        by_instance: See `DagSpec`; likewise `interval_dates`.
 
     Raises:
         DefinitionError: An option is invalid; the message names it and its location.
@@ -81,6 +81,7 @@ class DAG(Graph, InProcessRuns):
 
     id_prefix = ""
     by_instance = False
+    interval_dates = False
 
     def __init__(
         self, dag_id: str, *, arguments: Arguments | None = None, **options: Unpack[DagKeywords]
@@ -278,6 +279,7 @@ class DAG(Graph, InProcessRuns):
             presets=given.get("presets") or {},
             deadlines=tuple(each.to_spec() for each in self.deadlines),
             by_instance=self.by_instance,
+            interval_dates=self.interval_dates,
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,

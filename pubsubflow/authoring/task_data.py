@@ -16,6 +16,7 @@ from pubsubflow.model.values.state import StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import RunInfo
 from pubsubflow.model.wire.outputs import PulledValues
+from pubsubflow.model.wire.task_questions import TaskQuestion
 from pubsubflow.model.wire.worker_requests import RETURN_VALUE, PreviousRun, PullRequest
 
 _UNREAD: Final[Any] = object()
@@ -101,7 +102,8 @@ class TaskData:
 
     def left_values(self, address: ResultAddress) -> list[Any]:
         """Return what the instances of any task have left under a key, in order of their index."""
-        found = self._host.fetch_pulled(self._request(address, own=address.dag_id is None))
+        request = self._request(address, own=address.dag_id is None)
+        found = self._host.fetch_pulled(replace(request, early=True))
         if found.problem is not None:
             return []
         return [each for each in _values(found, address.key) if each is not NO_DEFAULT]
@@ -139,6 +141,14 @@ class TaskData:
             self._previous = self._host.fetch_previous_success()
         previous: PreviousRun | None = self._previous
         return previous
+
+    def answer(self, question: TaskQuestion) -> Any:
+        """Return the answer to a question of a task of Airflow's."""
+        return self._host.fetch_answer(question)
+
+    def forget_variable(self, name: str) -> None:
+        """Read a variable anew at its next use: this attempt has changed it."""
+        self._variables.pop(name, None)
 
     def _upstream(self, task_id: str, method: str) -> Node:
         known = ancestors(self._node)

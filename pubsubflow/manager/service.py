@@ -7,6 +7,7 @@ timer, and nothing polls.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -210,6 +211,7 @@ class Manager:
             connections=self._connections,
             variables=self._variables,
             execute=self.execute,
+            announce=self._announce_variable,
         )
         await group.start(requests.run, stopping)
         beats = self._heartbeats.receive
@@ -222,6 +224,11 @@ class Manager:
             await group.start(self._subscribe, subject, handler, queue, stopping)
         self._consumer.credit(self._settings.credit)
         await group.start(partial(self._consumer.run, stopping))
+
+    def _announce_variable(self, name: str) -> None:
+        # The change is stored: without this, loaders find it by their sweep.
+        with suppress(BusUnavailable):
+            self._bus.publish(Subjects.VARIABLES_CHANGED, name.encode())
 
     async def _watch(self, stopping: anyio.Event) -> None:
         """Save heartbeats, and watch the servers, until `stopping` is set."""

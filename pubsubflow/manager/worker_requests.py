@@ -52,11 +52,13 @@ from pubsubflow.model.wire.worker_requests import (
     SourceRequest,
     StartRunRequest,
     StateRequest,
+    TaskQuestionRequest,
     VariableRequest,
     decode_worker_request,
 )
 from pubsubflow.services import run_until
 from pubsubflow.store.database import Database
+from pubsubflow.store.questions.tasks import TaskQuestions
 from pubsubflow.store.read.worker_requests import WorkerRequestQueries
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.variables import Variables
@@ -80,6 +82,7 @@ class WorkerRequestServer:
         connections: The connections of tasks; they get none if left out.
         variables: Their variables, likewise.
         execute: Carries out a command; tasks start no runs if left out.
+        announce: Called with the name of a variable that a task has changed.
         tasks: How many.
     """
 
@@ -91,12 +94,14 @@ class WorkerRequestServer:
         connections: Connections | None = None,
         variables: Variables | None = None,
         execute: Callable[[StartRun], Awaitable[str]] | None = None,
+        announce: Callable[[str], None] | None = None,
         tasks: int = 3,
     ) -> None:
         self._queries = WorkerRequestQueries(database)
         self._connections = connections
         self._variables = variables
         self._execute = execute
+        self._questions = TaskQuestions(database, variables, announce)
         self._uptime = uptime
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
@@ -116,6 +121,7 @@ class WorkerRequestServer:
             StateRequest: self._state,
             PreviousSuccessRequest: self._previous_success,
             LiveRunsRequest: self._live_runs,
+            TaskQuestionRequest: self._question,
         }
 
     def receive(self, message: Message) -> None:
@@ -241,6 +247,16 @@ class WorkerRequestServer:
         except ServiceStopped as error:
             # As if it were away: the worker repeats its request to another manager.
             raise Unavailable(str(error)) from error
+
+    async def _question(self, request: TaskQuestionRequest) -> Chunk:
+        """Answer a task of Airflow's; nothing comes back while its row is to come."""
+        try:
+            found = await self._questions.answer(request)
+        except LeaseLost as error:
+            return Chunk(b"", 0, f"{LEASE_LOST}{error}")
+        except (InvalidInput, ConfigError) as error:
+            return Chunk(b"", 0, f"{REFUSED}{error}")
+        return _EMPTY if found is None else _cut(found, request.offset, "")
 
     async def _lease(self, request: LeaseRequest) -> Chunk:
         holder = await self._queries.lease(request)

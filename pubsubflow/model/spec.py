@@ -232,6 +232,8 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
         deadlines: The moments by which its runs are to have ended.
         by_instance: Trigger rules count the instances of mapped tasks, as in Airflow, and a task
             that is mapped over what did not succeed could not start.
+        interval_dates: The date of a run by time, as Airflow's tasks see it, is the tick before its
+            own: the start of its data interval.
     """
 
     dag_id: str
@@ -262,6 +264,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
     presets: dict[str, dict[str, Any]] = {}
     deadlines: tuple[DeadlineSpec, ...] = ()
     by_instance: bool = False
+    interval_dates: bool = False
 
 
 class DatasetSpec(Struct, frozen=True, omit_defaults=True):

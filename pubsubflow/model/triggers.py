@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from pubsubflow.errors import DefinitionError, TriggerError
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.wire.task_questions import TaskQuestion
 
 
 class TriggerEvent(Struct, frozen=True):
@@ -72,6 +73,18 @@ class TriggerContext(Protocol):
 
     def log(self, event: str, **fields: Any) -> None:
         """Write a line to the daemon's log, with the trigger's name and number."""
+
+
+@runtime_checkable
+class AnswersQuestions(Protocol):
+    """A context that answers triggers of Airflow's, too; that of a test does not."""
+
+    async def answer(self, question: TaskQuestion) -> Any:
+        """Return the answer to a question that changes nothing.
+
+        Raises:
+            TriggerError: It is refused.
+        """
 
 
 class Trigger(Struct, frozen=True, kw_only=True):

@@ -44,6 +44,7 @@ from pubsubflow.model.wire.stored_results import (
     may_hold_stored,
     stored_part,
 )
+from pubsubflow.model.wire.task_questions import TaskQuestion
 from pubsubflow.model.wire.task_resources import memory_exceeded
 from pubsubflow.model.wire.waits import WaitSet, encode_wait_set
 from pubsubflow.model.wire.worker_requests import (
@@ -53,6 +54,7 @@ from pubsubflow.model.wire.worker_requests import (
     PullRequest,
     ResultRequest,
     StartRunRequest,
+    TaskQuestionRequest,
     VariableRequest,
     WantedRun,
 )
@@ -256,6 +258,10 @@ class TaskExecution:
     def start_run_request(self, wanted: WantedRun) -> StartRunRequest:
         """Return the request for a run, under the fence of the node that runs now."""
         return StartRunRequest(*self._fence(), wanted)
+
+    def question_request(self, question: TaskQuestion) -> TaskQuestionRequest:
+        """Return the request for an answer, under the fence of the node that runs now."""
+        return TaskQuestionRequest(*self._fence(), question)
 
     def variable_request(self, name: str) -> VariableRequest:
         """Return the request for a variable, under the fence of the node that runs now."""

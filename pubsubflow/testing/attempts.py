@@ -40,6 +40,7 @@ from pubsubflow.model.wire.messages import (
     decode_run_info,
 )
 from pubsubflow.model.wire.outputs import PulledValues
+from pubsubflow.model.wire.task_questions import TaskQuestion
 from pubsubflow.model.wire.waits import WaitSet
 from pubsubflow.model.wire.worker_requests import PreviousRun, PullRequest, WantedRun
 from pubsubflow.runner.failures import outcome_of
@@ -220,7 +221,12 @@ class _Host(TaskHost):
         return self._inputs.results.fetch_element(node, index)
 
     def fetch_pulled(self, request: PullRequest) -> PulledValues:
-        return self._inputs.results.pull(request)
+        found = self._inputs.results.pull(request)
+        if not request.early:
+            return found
+        return self._inputs.questions.with_early(
+            found, request.task_id, request.key, request.map_index
+        )
 
     def fetch_events(self) -> Sequence[EventInfo]:
         return self._events
@@ -246,6 +252,10 @@ class _Host(TaskHost):
 
     def fetch_previous_success(self) -> PreviousRun | None:
         return None  # it is the first run
+
+    def fetch_answer(self, question: TaskQuestion) -> Any:
+        instance = self._execution.instance
+        return self._inputs.questions.answer(question, instance.task.task_id, instance.map_index)
 
     def publish(self, event: PublishedEvent) -> None:
         self._execution.publish(event)

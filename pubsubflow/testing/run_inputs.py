@@ -28,6 +28,7 @@ from pubsubflow.model.values.variables import Variable, make_variable
 from pubsubflow.model.wire.messages import EventInfo, RunInfo, encode
 from pubsubflow.testing.connections import read_connections
 from pubsubflow.testing.events import UndatedEvent, event
+from pubsubflow.testing.questions import TestQuestions
 from pubsubflow.testing.results import RunResults
 from pubsubflow.testing.selection import find_node, restrict_spec, selected_nodes
 from pubsubflow.testing.state import TestState
@@ -52,6 +53,7 @@ class RunInputs(Struct, frozen=True):
         variables: Likewise the variables.
         state: The state of the DAG.
         answers: Question → the answer to an approval.
+        questions: Answers the tasks of Airflow's files.
     """
 
     dag: RunnableDag
@@ -68,6 +70,7 @@ class RunInputs(Struct, frozen=True):
     variables: dict[str, Variable] = {}
     state: TestState = field(default_factory=TestState)
     answers: dict[str, Any] = {}
+    questions: TestQuestions = field(default_factory=lambda: TestQuestions({}))
 
 
 def prepare_run(
@@ -103,6 +106,7 @@ def prepare_run(
     info = _run_info(
         spec, validate_params(spec, given_params), consumed, partition, logical_time, now
     )
+    known = {name: make_variable(name, value) for name, value in (variables or {}).items()}
     return RunInputs(
         RunnableDag(dag),
         spec,
@@ -115,9 +119,10 @@ def prepare_run(
         consumed,
         future,
         read_connections(connections or {}),
-        {name: make_variable(name, value) for name, value in (variables or {}).items()},
+        known,
         TestState(state),
         dict(answers or {}),
+        TestQuestions(known, consumed),
     )
 
 

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.wire.messages import TaskError
+from pubsubflow.model.wire.task_questions import TaskQuestion
 
 PollKey = tuple[str, str, bytes, str | None]
 
@@ -113,6 +114,19 @@ class TriggerConnectionReply(Struct, frozen=True, array_like=True, tag=7):
     error: str | None = None
 
 
+class TriggerAnswer(Struct, frozen=True, array_like=True, tag=8):
+    """The reply to a TriggerQuestion: the encoded answer, or the reason why there is none.
+
+    Loop, request and trigger are the question's.
+    """
+
+    loop: int
+    request: int
+    trigger_id: int
+    data: bytes = b""
+    error: str | None = None
+
+
 class TriggerFired(Struct, frozen=True, array_like=True, tag=1):
     """A trigger has an event; it gives no further one until this one is committed."""
 
@@ -183,6 +197,15 @@ class TriggerConnectionRequest(Struct, frozen=True, array_like=True, tag=7):
     trigger_id: int
 
 
+class TriggerQuestion(Struct, frozen=True, array_like=True, tag=9):
+    """A question of a trigger of Airflow's, on the loop that it runs on."""
+
+    loop: int
+    request: int
+    trigger_id: int
+    question: TaskQuestion
+
+
 class TriggersTroubled(Struct, frozen=True, array_like=True, tag=8):
     """Triggers cannot see their source; with None for the error, they can again."""
 
@@ -198,6 +221,7 @@ HostCommand = (
     | Ping
     | Shutdown
     | TriggerConnectionReply
+    | TriggerAnswer
 )
 HostReport = (
     TriggerFired
@@ -208,6 +232,7 @@ HostReport = (
     | PingReply
     | TriggerConnectionRequest
     | TriggersTroubled
+    | TriggerQuestion
 )
 
 

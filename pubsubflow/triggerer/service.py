@@ -15,8 +15,10 @@ from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_trigg
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.services import run_until
+from pubsubflow.store.questions.answers import TaskQuestionQueries
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import EndedRuns, LeasedTrigger, TriggerLeases
+from pubsubflow.triggerer.answers import TriggerAnswers
 from pubsubflow.triggerer.connections import TriggerConnections
 from pubsubflow.triggerer.errors import TriggerErrors
 from pubsubflow.triggerer.firings import FiringPublisher
@@ -35,6 +37,7 @@ from pubsubflow.triggerer.protocol import (
     TriggerCleanedUp,
     TriggerConnectionRequest,
     TriggerFired,
+    TriggerQuestion,
     TriggersFailed,
     TriggerSpec,
     TriggersTroubled,
@@ -61,6 +64,7 @@ class Triggerer:
         settings: Capacity, intervals and limits.
         connections: The stored connections; without them triggers get none.
         ended_runs: Says which runs have ended; without it, no task waits for other runs.
+        questions: Answers triggers of Airflow's; without it, they are refused.
         clock: Seconds.
 
     Attributes:
@@ -78,6 +82,7 @@ class Triggerer:
         settings: TriggererSettings,
         connections: Connections | None = None,
         ended_runs: EndedRuns | None = None,
+        questions: TaskQuestionQueries | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._bus = bus
@@ -115,6 +120,7 @@ class Triggerer:
             on_exit=self._on_host_exit,
         )
         self._connections = TriggerConnections(connections, self._lease_of, self.host.send)
+        self._answers = TriggerAnswers(questions, self.host.send)
 
     async def run(
         self,
@@ -256,8 +262,14 @@ class Triggerer:
                     self._errors.on_trouble(trigger, text)
             case LoopBlocked():
                 self._on_blocked(report)
-            case TriggerConnectionRequest():
-                self._group.start_soon(self._connections.reply, report)
+            case TriggerConnectionRequest() | TriggerQuestion():
+                self._group.start_soon(self._reply, report)
+
+    async def _reply(self, request: TriggerConnectionRequest | TriggerQuestion) -> None:
+        if isinstance(request, TriggerQuestion):
+            await self._answers.reply(request)
+        else:
+            await self._connections.reply(request)
 
     def _lease_of(self, trigger_id: int) -> LeasedTrigger | None:
         found = self._leased.get(trigger_id) or self._cleaning.get(trigger_id)

@@ -15,6 +15,7 @@ from airflow.serialization.encoders import coerce_to_core_timetable
 from pubsubflow.airflow.inside.comms import RETURN_VALUE, AttemptQuestions
 from pubsubflow.airflow.inside.deferral import deferral_of, resumed_with
 from pubsubflow.airflow.inside.legacy.context import add_old_names
+from pubsubflow.airflow.inside.questions.asking import fitting
 from pubsubflow.airflow.protocol import AirflowOrder, AttemptReport, EmittedAsset
 
 _MAX_TRACEBACK = 20_000
@@ -28,11 +29,6 @@ class _Bundle:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-
-
-def fitting(model: Any, **values: Any) -> Any:
-    """Return a model with those of the values that this version of the SDK knows."""
-    return model(**{name: each for name, each in values.items() if name in model.model_fields})
 
 
 def run_attempt(
@@ -166,7 +162,8 @@ def _dates(dag: Any, order: AirflowOrder) -> tuple[datetime | None, ...]:
     table = coerce_to_core_timetable(dag.timetable)
     interval = table.infer_manual_data_interval(run_after=_pendulum(after))
     # A run by time has the beginning of its interval as its date, a manual one its own moment.
-    logical = interval.start if order.tick is not None else after
+    by_time = order.tick is not None and order.run_type != "manual"
+    logical = interval.start if by_time else after
     return logical, interval.start, interval.end
 
 

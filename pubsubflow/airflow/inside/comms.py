@@ -6,18 +6,34 @@ message that they declare.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
 from pubsubflow.airflow.inside.channel import Channel
+from pubsubflow.airflow.inside.questions.asking import (
+    OK,
+    UnsupportedError,
+    absent,
+    answers,
+    handlers_of,
+)
+from pubsubflow.airflow.inside.questions.assets import AssetQuestions
+from pubsubflow.airflow.inside.questions.runs import RunQuestions
 from pubsubflow.airflow.protocol import HumanQuestion
 
 RETURN_VALUE = "return_value"
-_OK = messages.OKResponse(ok=True)
-_ASKS = ("Get", "Create")
+REFUSED = {
+    "GetHITLDetailResponse": "looking for an answer of people",
+    "UpdateHITLDetail": "answering for people",
+}
+"""Message → what a task cannot do by it, and why."""
+
+OF_WIRE = frozenset({"ResendLoggingFD"})
+"""Messages that only processes of operators send, which `wire` answers."""
+
+_DEMANDS = ("Get", "Create", "Set", "Put", "Delete", "Clear", "Update", "Trigger")
 # Those that operators use unless they are given another one, and that need nothing.
 _DEFAULT_CONNECTIONS: dict[str, dict[str, Any]] = {
     "fs_default": {"conn_id": "fs_default", "conn_type": "fs", "extra": '{"path": "/"}'},
@@ -31,39 +47,8 @@ _DEFAULT_CONNECTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def absent(kind: ErrorType, **detail: Any) -> Any:
-    """Return the answer for what does not exist."""
-    return messages.ErrorResponse(error=kind, detail=detail)
-
-
-class UnsupportedError(RuntimeError):
-    """An attempt needs what is not there yet."""
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not supported by pubsubflow yet: see the table in its docs")
-
-
-Handler = Callable[[Any, Any], Any]
-
-
-def answers(*names: str) -> Callable[[Handler], Handler]:
-    """Declare the messages that a method answers."""
-
-    def declare(function: Handler) -> Handler:
-        function.messages = names  # type: ignore[attr-defined]
-        return function
-
-    return declare
-
-
-def _handlers(kind: type) -> dict[str, str]:
-    """Return message → name of the method that answers it."""
-    found = {name: getattr(getattr(kind, name), "messages", ()) for name in dir(kind)}
-    return {message: name for name, messages in found.items() for message in messages}
-
-
-class ClientQuestions:
-    """Answers any code inside: connections and variables.
+class ClientQuestions(RunQuestions, AssetQuestions):
+    """Answers any code inside, which may have no task.
 
     Args:
         channel: To the client; None when there is none, as in tests of a file alone.
@@ -72,10 +57,10 @@ class ClientQuestions:
     _handlers: ClassVar[dict[str, str]] = {}
 
     def __init_subclass__(cls) -> None:
-        cls._handlers = _handlers(cls)
+        cls._handlers = handlers_of(cls)
 
     def __init__(self, channel: Channel | None) -> None:
-        self._channel = channel
+        super().__init__(channel)
         self.socket = None  # main() of the SDK closes it, and there is none
 
     def send(self, msg: Any) -> Any:
@@ -84,18 +69,16 @@ class ClientQuestions:
         handler = self._handlers.get(name)
         if handler is not None:
             return getattr(self, handler)(msg)
-        # A newer SDK tells more; what requests something must be known.
-        if name.startswith(_ASKS):
+        if name in REFUSED:
+            raise UnsupportedError(REFUSED[name])
+        # A newer SDK tells more; what requests or changes something must be known.
+        if name.startswith(_DEMANDS):
             raise UnsupportedError(name)
-        return _OK
+        return OK
 
     async def asend(self, msg: Any) -> Any:
         """Answer a message of async code."""
         return await asyncio.to_thread(self.send, msg)
-
-    def request(self, question: str, **arguments: Any) -> Any:
-        """Request it of the client; None without one."""
-        return None if self._channel is None else self._channel.request(question, **arguments)
 
     @answers("GetConnection")
     def get_connection(self, msg: Any) -> Any:
@@ -118,20 +101,10 @@ class ClientQuestions:
     @answers("MaskSecret")
     def mask_secret(self, msg: Any) -> Any:  # noqa: ARG002
         """Do nothing: the SDK masks in this process."""
-        return _OK
-
-    @answers("PutVariable")
-    def put_variable(self, msg: Any) -> Any:
-        """Refuse to set a variable."""
-        raise UnsupportedError(f"setting the variable {msg.key!r} from a task")
-
-    @answers("DeleteVariable")
-    def delete_variable(self, msg: Any) -> Any:
-        """Refuse to remove a variable."""
-        raise UnsupportedError(f"removing the variable {msg.key!r} from a task")
+        return OK
 
 
-ClientQuestions._handlers = _handlers(ClientQuestions)  # noqa: SLF001 - as of its subclasses
+ClientQuestions._handlers = handlers_of(ClientQuestions)  # noqa: SLF001 - as of its subclasses
 
 
 class AttemptQuestions(ClientQuestions):
@@ -170,7 +143,7 @@ class AttemptQuestions(ClientQuestions):
     def keep_outcome(self, msg: Any) -> Any:
         """Keep how the attempt has ended."""
         self.outcome = msg
-        return _OK
+        return OK
 
     @answers("CreateHITLDetailPayload")
     def create_hitl_detail_payload(self, msg: Any) -> Any:
@@ -190,19 +163,19 @@ class AttemptQuestions(ClientQuestions):
     def skip_downstream_tasks(self, msg: Any) -> Any:
         """Keep what is skipped."""
         self.skipped = [each if isinstance(each, str) else each[0] for each in msg.tasks]
-        return _OK
+        return OK
 
     @answers("SetRenderedFields")
     def set_rendered_fields(self, msg: Any) -> Any:
         """Keep the template fields."""
         self.rendered = dict(msg.rendered_fields)
-        return _OK
+        return OK
 
     @answers("SetRenderedMapIndex")
     def set_rendered_map_index(self, msg: Any) -> Any:
         """Keep the name of the instance."""
         self.map_name = msg.rendered_map_index or ""
-        return _OK
+        return OK
 
     @answers("ValidateInletsAndOutlets")
     def validate_inlets_and_outlets(self, msg: Any) -> Any:  # noqa: ARG002
@@ -211,19 +184,28 @@ class AttemptQuestions(ClientQuestions):
 
     @answers("SetXCom")
     def set_xcom(self, msg: Any) -> Any:
-        """Keep a value for the end of the attempt."""
-        if (msg.dag_id, msg.run_id, msg.task_id) != self.address[:3]:
-            raise UnsupportedError("pushing an XCom for another task")
+        """Keep a value for the end of the attempt; others see it from now on."""
+        self._check_own(msg, "setting an XCom")
         self.pushed[msg.key] = msg.value
         if msg.key == RETURN_VALUE:
+            # It comes at the end of an attempt, which stores it.
             self.length = msg.mapped_length
-        return _OK
+        else:
+            self.fact("leave", key=msg.key, value=msg.value)
+        return OK
 
     @answers("DeleteXCom")
     def delete_xcom(self, msg: Any) -> Any:
         """Remove a value of this attempt."""
-        self.pushed.pop(msg.key, None)
-        return _OK
+        self._check_own(msg, "removing an XCom")
+        if self.pushed.pop(msg.key, None) is not None and msg.key != RETURN_VALUE:
+            self.fact("take_away", key=msg.key)
+        return OK
+
+    def _check_own(self, msg: Any, what: str) -> None:
+        index = -1 if msg.map_index is None else msg.map_index
+        if (msg.dag_id, msg.run_id, msg.task_id, index) != self.address:
+            raise UnsupportedError(f"{what} of another task ({msg.task_id!r})")
 
     @answers("GetXCom")
     def get_xcom(self, msg: Any) -> Any:
@@ -254,10 +236,11 @@ class AttemptQuestions(ClientQuestions):
 
     @answers("GetTICount")
     def get_ti_count(self, msg: Any) -> Any:
-        """Answer how many instances tasks of this run have."""
-        if (msg.dag_id, msg.run_ids) != (self.address[0], [self.address[1]]) or not msg.task_ids:
-            raise UnsupportedError("counting tasks of other runs (GetTICount)")
-        return messages.TICount(count=sum(map(self._instances, msg.task_ids)))
+        """Answer how many instances of tasks there are, in this run also those to come."""
+        own = (msg.dag_id, msg.run_ids) == (self.address[0], [self.address[1]])
+        if own and msg.task_ids and msg.states is None and msg.map_index is None:
+            return messages.TICount(count=sum(map(self._instances, msg.task_ids)))
+        return messages.TICount(count=self.count_tasks(msg))
 
     def _instances(self, task_id: str) -> int:
         if task_id == self.address[2]:
@@ -283,13 +266,6 @@ class AttemptQuestions(ClientQuestions):
         )
         return found
 
-    @answers("GetAssetByName", "GetAssetByUri")
-    def get_asset(self, msg: Any) -> Any:
-        """Answer with an asset."""
-        by_name = type(msg).__name__ == "GetAssetByName"
-        wanted = {"name": msg.name} if by_name else {"uri": msg.uri}
-        return messages.AssetResult(**self.request("asset", **wanted), group="asset", extra={})
-
     @answers("GetPrevSuccessfulDagRun")
     def get_prev_successful_dag_run(self, msg: Any) -> Any:  # noqa: ARG002
         """Answer with the times of the last run that succeeded."""
@@ -302,19 +278,19 @@ class AttemptQuestions(ClientQuestions):
         """Answer with the start of the first look of a sensor."""
         return messages.TaskRescheduleStartDate(start_date=self.first_look)
 
-    @answers("GetTaskBreadcrumbs")
-    def get_task_breadcrumbs(self, msg: Any) -> Any:  # noqa: ARG002
-        """Answer that there are none."""
-        return messages.TaskBreadcrumbsResult(breadcrumbs=[])
-
     @answers("TriggerDagRun")
     def trigger_dag_run(self, msg: Any) -> Any:
-        """Start a run of another DAG."""
+        """Start a run of another DAG, unless there is one of that id."""
+        if self.find_run(msg) is not None:
+            if msg.reset_dag_run:
+                raise UnsupportedError("reset_dag_run of a run that exists")
+            return absent(ErrorType.DAGRUN_ALREADY_EXISTS, dag_id=msg.dag_id, run_id=msg.run_id)
         self.request(
             "start_run",
             dag_id=msg.dag_id,
             run_key=msg.run_id,
             logical_time=msg.logical_date,
             conf=msg.conf or {},
+            partition=getattr(msg, "partition_key", None),
         )
-        return _OK
+        return OK

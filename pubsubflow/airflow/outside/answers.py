@@ -8,12 +8,14 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import anyio.to_thread
 import msgspec
 
+from pubsubflow.airflow.outside.questions import plain, question_of
 from pubsubflow.airflow.protocol import Question
 from pubsubflow.airflow.structure import AssetStructure
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.result_keys import ResultAddress
 from pubsubflow.errors import ConfigError, NotFound
 from pubsubflow.model.connections import AIRFLOW, Connection
+from pubsubflow.model.wire.task_questions import SetVariable
 
 
 class AttemptAnswers:
@@ -50,6 +52,16 @@ class AttemptAnswers:
         if value is None or isinstance(value, str):
             return value
         return msgspec.json.encode(value).decode()
+
+    def _fact(self, arguments: Mapping[str, Any]) -> Any:
+        """Answer what only managers know, or change what they keep."""
+        fields = dict(arguments)
+        kind = fields.pop("kind")
+        question = question_of(kind, fields)
+        answer = self._ctx._data.answer(question)  # noqa: SLF001 - as of XComs
+        if isinstance(question, SetVariable):
+            self._ctx._data.forget_variable(question.name)  # noqa: SLF001
+        return plain(answer)
 
     def _xcom(self, arguments: Mapping[str, Any]) -> list[Any]:
         run = self._ctx.run
@@ -88,6 +100,7 @@ class AttemptAnswers:
             arguments["dag_id"],
             params=arguments["conf"],
             logical_time=None if given is None else msgspec.convert(given, datetime),
+            partition=arguments.get("partition"),
             run_key=arguments.get("run_key"),
         )
 

@@ -16,6 +16,7 @@ from pubsubflow.airflow.outside.lines import LogLines
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.waits import Resumption, wait_for
 from pubsubflow.airflow.protocol import (
+    RUN_TYPES,
     AirflowOrder,
     AttemptReport,
     ClientRequest,
@@ -29,7 +30,6 @@ from pubsubflow.errors import Fail, RetryAfter, Skip
 from pubsubflow.model.runs.rules.forks import LEAVES_OUT
 from pubsubflow.model.wire.messages import EmittedEvent
 
-RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
 _DEFERRED = "deferred"
 _IDS = uuid.UUID("9a2d1c52-4b53-4c5e-8d0a-7a52c1f7b1f4")
 

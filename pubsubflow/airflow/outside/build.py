@@ -107,6 +107,7 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
     dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
     dag.params = _params(found)
     dag.by_instance = True
+    dag.interval_dates = bool((found.schedule or {}).get("data_interval"))
     downstream: dict[str, list[str]] = {}
     for task in found.tasks:
         for before in task.upstream:

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 
 from pubsubflow.airflow.outside.answers import connection_fields
-from pubsubflow.airflow.outside.attempt import RUN_TYPES, AttemptFailed, instance_id
+from pubsubflow.airflow.outside.attempt import AttemptFailed, instance_id
 from pubsubflow.airflow.outside.client import blocking_client, exchange_blocking
 from pubsubflow.airflow.outside.lines import LogLines
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.protocol import (
+    RUN_TYPES,
     AirflowOrder,
     AttemptReport,
     ClientRequest,
@@ -115,4 +116,9 @@ def _answer(ctx: CallbackContext, question: Question) -> Any:
         value = ctx.variable(name, None)
         plain = value is None or isinstance(value, str)
         return value if plain else msgspec.json.encode(value).decode()
-    return [] if question.name == "xcom" else None
+    if question.name == "xcom":
+        return []
+    if question.name == "previous_success":
+        return None
+    what = question.arguments.get("kind", question.name)
+    raise ConfigError(f"a callback of a DAG cannot ask this ({what}): do it in a task of the DAG")

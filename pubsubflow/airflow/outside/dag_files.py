@@ -13,7 +13,7 @@ from pubsubflow.airflow.outside.place import BundlePlace, place_of
 from pubsubflow.airflow.protocol import ClientRequest, Question
 from pubsubflow.airflow.structure import LoadedStructure
 from pubsubflow.authoring.registry import LoadedDefinitions, variable
-from pubsubflow.errors import DefinitionError
+from pubsubflow.errors import ConfigError, DefinitionError
 
 _MAY_HOLD_DAGS = (b"dag", b"airflow")
 
@@ -73,7 +73,12 @@ def _imported(place: BundlePlace) -> LoadedStructure:
 
 def _answer(question: Question) -> Any:
     """Answer with a variable as the version of the DAG has it; connections are for tasks."""
-    if question.name != "variable":
+    if question.name == "connection":
         return None
+    if question.name != "variable":
+        what = question.arguments.get("kind", question.name)
+        raise ConfigError(
+            f"a file cannot ask this while it is loaded ({what}): move it into a task"
+        )
     value = variable(question.arguments["name"], None)
     return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -6,6 +6,7 @@ from typing import Any
 from pubsubflow.airflow.outside.answers import connection_fields
 from pubsubflow.airflow.outside.client import HostUnreachable, attempt_client
 from pubsubflow.airflow.outside.place import host_address
+from pubsubflow.airflow.outside.questions import plain, question_of
 from pubsubflow.airflow.protocol import (
     ClientRequest,
     Question,
@@ -14,7 +15,8 @@ from pubsubflow.airflow.protocol import (
     encode,
 )
 from pubsubflow.errors import DefinitionError, TriggerError
-from pubsubflow.model.triggers import Trigger, TriggerContext, TriggerEvent
+from pubsubflow.model.triggers import AnswersQuestions, Trigger, TriggerContext, TriggerEvent
+from pubsubflow.model.wire.task_questions import ReadVariable, TaskQuestion
 
 _RETRY_SECONDS = 1.0
 
@@ -74,12 +76,26 @@ def _event(found: object) -> TriggerEvent:
 
 
 async def _answer(ctx: TriggerContext, question: Question) -> Any:
-    if question.name != "connection":
+    fields = dict(question.arguments)
+    if question.name == "fact":
+        return plain(await _fact(ctx, question_of(fields.pop("kind"), fields)))
+    if question.name == "variable":
+        found = await _fact(ctx, ReadVariable(fields["name"]))
+        return None if found is None else found.text
+    if question.name == "asset":
         return None
+    if question.name != "connection":
+        raise TriggerError(f"a trigger cannot ask this: {question.name}")
     try:
         return connection_fields(await ctx.connection(question.arguments["name"]))
     except TriggerError:
         return None
+
+
+async def _fact(ctx: TriggerContext, question: TaskQuestion) -> Any:
+    if not isinstance(ctx, AnswersQuestions):
+        raise TriggerError("a test knows of no other runs, and of no variables for triggers")
+    return await ctx.answer(question)
 
 
 def _ignore(_: str) -> None:

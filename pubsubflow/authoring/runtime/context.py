@@ -25,6 +25,7 @@ from pubsubflow.model.traces import trace_headers
 from pubsubflow.model.values.state import StateChange, StateValue
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import EmittedEvent, EventInfo
+from pubsubflow.model.wire.task_questions import TaskQuestion
 from pubsubflow.model.wire.worker_requests import PreviousRun, WantedRun
 
 
@@ -140,6 +141,12 @@ class DataSource(ResultSource, Protocol):
 
     def previous_success(self) -> PreviousRun | None:
         """Return the last run before this one that has succeeded."""
+
+    def answer(self, question: TaskQuestion) -> Any:
+        """Return the answer to a question of a task of Airflow's."""
+
+    def forget_variable(self, name: str) -> None:
+        """Read a variable anew at its next use."""
 
 
 class Context(WaitMethods, ResultMethods):

@@ -18,6 +18,7 @@ from pubsubflow.model.wire.messages import (
     TaskError,
 )
 from pubsubflow.model.wire.outputs import PulledValues
+from pubsubflow.model.wire.task_questions import TaskQuestion
 from pubsubflow.model.wire.worker_requests import PreviousRun, PullRequest, WantedRun
 
 MAX_KEY_CHARACTERS = 100
@@ -56,6 +57,13 @@ class TaskHost(Protocol):
 
     def fetch_previous_success(self) -> PreviousRun | None:
         """Return the last run before this one that has succeeded."""
+
+    def fetch_answer(self, question: TaskQuestion) -> Any:
+        """Return the answer to a question of a task of Airflow's.
+
+        Raises:
+            ConfigError: It is refused.
+        """
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and return when it is stored."""

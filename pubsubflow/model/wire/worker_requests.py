@@ -11,6 +11,7 @@ from msgspec import Struct
 from pubsubflow.model.connections import Connection
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import NOT_MAPPED, JournalEntry
+from pubsubflow.model.wire.task_questions import TaskQuestion
 
 LEASE_LOST = "lease lost: "
 """Prefix of the error of a request for a task that the worker has lost."""
@@ -173,6 +174,7 @@ class PullRequest(Struct, frozen=True, array_like=True, tag="pull"):
         run_id: The run to read; with neither it nor `dag_id` that of the task itself.
         dag_id: The DAG of that run; without `run_id` its last run that succeeded.
         offset: Bytes already received; replies come in chunks.
+        early: Whether what running attempts have left counts, too; see `LeaveValue`.
     """
 
     run: int
@@ -182,6 +184,7 @@ class PullRequest(Struct, frozen=True, array_like=True, tag="pull"):
     run_id: str | None = None
     dag_id: str | None = None
     offset: int = 0
+    early: bool = False
 
 
 class WantedRun(Struct, frozen=True, array_like=True):
@@ -239,6 +242,24 @@ class PreviousRun(Struct, frozen=True, array_like=True):
     started_at: datetime | None
 
 
+class TaskQuestionRequest(Struct, frozen=True, array_like=True, tag="question"):
+    """A question of a task that runs under this fence; the reply is the encoded answer.
+
+    The reply is empty (`total` 0) when the row of a chained task does not exist yet: repeat it.
+
+    Attributes:
+        offset: Bytes already received; replies come in chunks.
+    """
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+    question: TaskQuestion
+    offset: int = 0
+
+
 WorkerRequest = (
     SourceRequest
     | BundleRequest
@@ -255,6 +276,7 @@ WorkerRequest = (
     | StateRequest
     | PreviousSuccessRequest
     | LiveRunsRequest
+    | TaskQuestionRequest
 )
 
 
@@ -290,7 +312,13 @@ def fenced_run(request: WorkerRequest) -> int | None:
     return request.run if isinstance(request, _FENCED) else None
 
 
-_FENCED = (ConnectionRequest, VariableRequest, StartRunRequest, JournalEntryRequest)
+_FENCED = (
+    ConnectionRequest,
+    VariableRequest,
+    StartRunRequest,
+    JournalEntryRequest,
+    TaskQuestionRequest,
+)
 decode_worker_request = msgspec.msgpack.Decoder(WorkerRequest).decode
 decode_lease_status = msgspec.msgpack.Decoder(LeaseStatus).decode
 decode_chunk = msgspec.msgpack.Decoder(Chunk).decode

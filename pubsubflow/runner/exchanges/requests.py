@@ -42,6 +42,7 @@ from pubsubflow.model.wire.worker_requests import (
     PullRequest,
     ResultRequest,
     StartRunRequest,
+    TaskQuestionRequest,
     VariableRequest,
     decode_connection,
     decode_run_id,
@@ -209,6 +210,32 @@ def _with_remedy(refusal: str, kind: str, name: str) -> str:
     if refusal != str(NotFound(kind, name)):
         return refusal
     return f"{refusal}: set it with `pubsubflow {kind}s set {name}`"
+
+
+def fetch_answer(request: TaskQuestionRequest) -> Exchange[bytes]:
+    """Fetch the encoded answer to a question, chunk by chunk.
+
+    Raises:
+        LeaseLost: The task belongs to another worker by now.
+        ConfigError: The question is refused.
+        Unavailable: No manager answers.
+    """
+    give_up_at = time.monotonic() + _GIVE_UP_SECONDS
+    data = b""
+    while True:
+        chunk = yield msgspec.structs.replace(request, offset=len(data))
+        error = chunk.error or ""
+        if error.startswith(LEASE_LOST):
+            raise LeaseLost(error.removeprefix(LEASE_LOST))
+        if error.startswith(REFUSED):
+            raise ConfigError(error.removeprefix(REFUSED))
+        data += _checked(chunk).data
+        if chunk.total and len(data) >= chunk.total:
+            return data
+        if not chunk.data:
+            if time.monotonic() > give_up_at:
+                raise Unavailable("a question was not answered: no manager knows of the task yet")
+            time.sleep(_RETRY_SECONDS)
 
 
 async def start_run(

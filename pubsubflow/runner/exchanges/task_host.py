@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from msgspec import Raw
 from msgspec.structs import replace
@@ -13,6 +14,7 @@ from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import EventInfo, PublishedEvent, TaskError
 from pubsubflow.model.wire.outputs import PulledValues, decode_pulled
 from pubsubflow.model.wire.stored_results import StoredInput, is_stored
+from pubsubflow.model.wire.task_questions import TaskQuestion, decode_fact
 from pubsubflow.model.wire.worker_requests import (
     Chunk,
     PreviousRun,
@@ -22,6 +24,7 @@ from pubsubflow.model.wire.worker_requests import (
     decode_previous_run,
 )
 from pubsubflow.runner.exchanges.requests import (
+    fetch_answer,
     fetch_connection,
     fetch_events,
     fetch_result,
@@ -112,6 +115,11 @@ class RunnerHost:
             run_exchange(fetch_small(request), self._request)
         )
         return found
+
+    def fetch_answer(self, question: TaskQuestion) -> Any:
+        """Fetch the answer to a question of a task of Airflow's."""
+        request = self._execution.question_request(question)
+        return decode_fact(question, run_exchange(fetch_answer(request), self._request))
 
     def publish(self, event: PublishedEvent) -> None:
         """Publish an event and wait until it is stored; on a loop's thread all its tasks wait."""

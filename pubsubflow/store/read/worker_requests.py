@@ -1,6 +1,7 @@
 """Worker requests: the reads, journal writes and lease checks behind the manager's replies."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from pubsubflow.model.wire.worker_requests import (
     PreviousRun,
     PullRequest,
     StartRunRequest,
+    TaskQuestionRequest,
     VariableRequest,
 )
 from pubsubflow.store.bundles import read_manifest, read_source, read_source_file
@@ -34,7 +36,13 @@ from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.specs import SpecReader
 
 _NIL = b"\xc0"
-FencedRequest = JournalEntryRequest | ConnectionRequest | VariableRequest | StartRunRequest
+FencedRequest = (
+    JournalEntryRequest
+    | ConnectionRequest
+    | VariableRequest
+    | StartRunRequest
+    | TaskQuestionRequest
+)
 
 
 class LeaseHolder(NamedTuple):
@@ -165,7 +173,7 @@ class WorkerRequestQueries:
             LeaseLost: The fence is void: the task runs elsewhere, or has ended.
         """
         async with self._database.transaction() as connection:
-            return await _check_fence(request, connection)
+            return await check_fence(request, connection)
 
     async def starting_task(self, request: StartRunRequest) -> StartingTask:
         """Return the task that requests a run, with the DAGs that led to it.
@@ -188,7 +196,7 @@ class WorkerRequestQueries:
 
     @staticmethod
     async def _record(request: JournalEntryRequest, connection: Connection) -> JournalEntry | None:
-        if not await _check_fence(request, connection):
+        if not await check_fence(request, connection):
             return None
         entry = request.entry
         row = await connection.fetchrow(
@@ -198,8 +206,15 @@ class WorkerRequestQueries:
         return None if row is None else decode_journal_entry(row)
 
 
-async def _check_fence(request: FencedRequest, connection: Connection) -> bool:
-    """Lock the run of a task and check the fence; see `WorkerRequestQueries.has_lease`."""
+async def check_fence(request: FencedRequest, connection: Connection) -> bool:
+    """Lock the run of a task and return whether it runs under the fence of a request.
+
+    Returns:
+        False while the row of the task is still to come.
+
+    Raises:
+        LeaseLost: The fence is void: the task runs elsewhere, or has ended.
+    """
     key = (request.run, request.node, request.map_index)
     if await connection.fetchval(SQL["lock_run_shared"], request.run) is None:
         raise LeaseLost("the run has ended")
@@ -236,6 +251,12 @@ async def _read_pulled(
             found.append((row["map_index"], pushed[request.key], False))
         elif row["succeeded"]:
             found.append((row["map_index"], Raw(row["result"] or _NIL), True))
+    if request.early:
+        address = (run["id"], task.node, request.key, request.map_index)
+        early = await connection.fetch(SQL["read_early_values"], *address)
+        ended = {row["map_index"] for row in rows}
+        found += [(index, Raw(value), False) for index, value in early if index not in ended]
+        found.sort(key=itemgetter(0))
     return PulledValues(tuple(found), tuple(keys), mapped=task.mapped)
 
 
@@ -244,7 +265,8 @@ async def _find_run(connection: Connection, request: PullRequest) -> asyncpg.Rec
         try:
             run_id = UUID(request.run_id)
         except ValueError:
-            return None
+            # The key that was chosen for it, as Airflow's tasks do.
+            return await connection.fetchrow(SQL["find_run_of_key"], request.dag_id, request.run_id)
         row = await connection.fetchrow(SQL["find_run_of_dag"], run_id)
         return row if row is not None and request.dag_id in (None, row["dag_id"]) else None
     if request.dag_id is not None:

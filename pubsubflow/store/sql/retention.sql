@@ -192,12 +192,17 @@ SELECT count(*) FROM run WHERE id >= $1 AND id < $2;
 SELECT id FROM run WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3;
 
 -- name: delete_runs
--- Delete finished runs; one that is locked is about to start again.
-DELETE FROM run WHERE id IN (
-    SELECT id FROM run WHERE id = ANY($1::bigint[]) AND ended_at IS NOT NULL
-    ORDER BY id FOR UPDATE SKIP LOCKED
+-- Delete finished runs, with what their tasks keep; one that is locked is about to start again.
+WITH gone AS (
+    DELETE FROM run WHERE id IN (
+        SELECT id FROM run WHERE id = ANY($1::bigint[]) AND ended_at IS NOT NULL
+        ORDER BY id FOR UPDATE SKIP LOCKED
+    )
+    RETURNING id
+), kept AS (
+    DELETE FROM task_value USING gone WHERE task_value.run = gone.id
 )
-RETURNING id;
+SELECT id FROM gone;
 
 -- name: delete_rows_of_runs
 -- Delete what the tables of runs hold of runs that are deleted.

@@ -18,6 +18,11 @@ SELECT info, dag, version FROM run_live WHERE run = $1;
 -- Return a run by its public id, with its DAG.
 SELECT run.id, run.version, dag.dag_id FROM run JOIN dag ON dag.id = run.dag WHERE run.run_id = $1;
 
+-- name: find_run_of_key
+-- Return a run of DAG $1 by its key.
+SELECT run.id, run.version, dag.dag_id FROM dag JOIN run ON run.dag = dag.id
+WHERE dag.dag_id = $1 AND run.run_key = $2;
+
 -- name: find_last_success
 -- Return the last run of a DAG that succeeded.
 SELECT run.id, run.version

@@ -19,6 +19,12 @@ import msgspec
 
 from pubsubflow.errors import TriggerError
 from pubsubflow.model.connections import Connection
+from pubsubflow.model.wire.task_questions import (
+    ReadVariable,
+    TaskQuestion,
+    decode_fact,
+    decode_found_variable,
+)
 from pubsubflow.plugins import decode_trigger, trigger_type
 from pubsubflow.runner.flight_recorder import FlightRecorder
 from pubsubflow.runner.redaction import Redactor
@@ -34,9 +40,11 @@ from pubsubflow.triggerer.protocol import (
     HostReport,
     HostSettings,
     PollKey,
+    TriggerAnswer,
     TriggerCleanedUp,
     TriggerConnectionReply,
     TriggerConnectionRequest,
+    TriggerQuestion,
     TriggersFailed,
     TriggerSpec,
 )
@@ -83,6 +91,7 @@ class LoopThread:
         self._report = report
         self._redactor = Redactor()
         self._requests: dict[tuple[int, str], asyncio.Future[TriggerConnectionReply]] = {}
+        self._questions: dict[tuple[int, int], asyncio.Future[TriggerAnswer]] = {}
         self._next_request = count()
         self.now = now
         self._running = recorder.running
@@ -164,9 +173,13 @@ class LoopThread:
         else:
             self._on_moved([])
 
-    def on_connection_reply(self, reply: TriggerConnectionReply) -> None:
-        """Hand the daemon's reply to the trigger that requested the connection."""
-        waiting = self._requests.get((reply.request, reply.name))
+    def on_reply(self, reply: TriggerConnectionReply | TriggerAnswer) -> None:
+        """Hand the daemon's reply to the trigger that made the request."""
+        waiting: Any
+        if isinstance(reply, TriggerAnswer):
+            waiting = self._questions.get((reply.request, reply.trigger_id))
+        else:
+            waiting = self._requests.get((reply.request, reply.name))
         if waiting is not None and not waiting.done():
             waiting.set_result(reply)
 
@@ -202,6 +215,29 @@ class LoopThread:
             raise TriggerError(reply.error or "this triggerer knows no connections")
         self._redactor.add(reply.connection)
         return reply.connection
+
+    async def answer(self, question: TaskQuestion, trigger_id: int) -> Any:
+        """Return the daemon's answer to a question.
+
+        Raises:
+            TriggerError: It is refused.
+        """
+        request = next(self._next_request)
+        waiting: asyncio.Future[TriggerAnswer] = self._loop.create_future()
+        self._questions[request, trigger_id] = waiting
+        try:
+            self._report(TriggerQuestion(self.index, request, trigger_id, question))
+            reply = await waiting
+        finally:
+            del self._questions[request, trigger_id]
+        if reply.error is not None:
+            raise TriggerError(reply.error)
+        if not isinstance(question, ReadVariable):
+            return decode_fact(question, reply.data)
+        found = decode_found_variable(reply.data)
+        if found is not None:
+            self._redactor.add(found)
+        return found
 
     def on_closed(self, run: TriggerRun) -> None:
         """Start equal triggers on their own from now on."""

@@ -33,6 +33,7 @@ from pubsubflow.triggerer.protocol import (
     Shutdown,
     StartTriggers,
     StopTriggers,
+    TriggerAnswer,
     TriggerConnectionReply,
     TriggerSpec,
     decode_command,
@@ -126,10 +127,10 @@ class TriggerHost:
             case CleanUpTrigger(spec):
                 thread = self._thread_of.get(spec.trigger_id) or self._choose_thread(spec)
                 thread.post(thread.on_clean_up, spec)
-            case TriggerConnectionReply(loop=index) as reply:
+            case TriggerConnectionReply() | TriggerAnswer() as reply:
                 # No such loop, if the reply was meant for an earlier host.
-                for thread in self._threads[index : index + 1]:
-                    thread.post(thread.on_connection_reply, reply)
+                for thread in self._threads[reply.loop : reply.loop + 1]:
+                    thread.post(thread.on_reply, reply)
             case Ping():
                 self._channel.post(encode(PingReply()))
             case Shutdown():

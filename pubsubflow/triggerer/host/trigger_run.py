@@ -17,6 +17,7 @@ from pubsubflow.model.connections import Connection
 from pubsubflow.model.json_values import json_fault
 from pubsubflow.model.triggers import Trigger, TriggerEvent
 from pubsubflow.model.wire.messages import TaskError
+from pubsubflow.model.wire.task_questions import TaskQuestion
 from pubsubflow.runner.failures import outcome_of
 from pubsubflow.runner.process_state import kill_trees
 from pubsubflow.triggerer.host.timers import TimerHeap
@@ -50,6 +51,9 @@ class TriggerLoop(Protocol):
 
     def connection(self, name: str, trigger_id: int) -> Coroutine[Any, Any, Connection]:
         """Request a connection from the daemon."""
+
+    def answer(self, question: TaskQuestion, trigger_id: int) -> Coroutine[Any, Any, Any]:
+        """Return the daemon's answer to a question."""
 
     def on_closed(self, run: "TriggerRun") -> None:
         """Start equal triggers on their own from now on: this run takes no more."""
@@ -302,6 +306,12 @@ class HostTriggerContext:
         """Return a connection with its secrets."""
         return self._run.loop.connection(
             name, (self._run.trigger_ids or (self._spec.trigger_id,))[0]
+        )
+
+    def answer(self, question: TaskQuestion) -> Coroutine[Any, Any, Any]:
+        """Return the answer to a question of a trigger of Airflow's."""
+        return self._run.loop.answer(
+            question, (self._run.trigger_ids or (self._spec.trigger_id,))[0]
         )
 
     def trouble(self, error: str | None) -> None:

@@ -6,11 +6,14 @@ It prints a line of JSON: `module.name` → `ok`, or the error.
 import ast
 import json
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
+from airflow.sdk.execution_time import comms as messages
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+from pubsubflow.airflow.inside import comms
 from pubsubflow.airflow.inside.legacy import keywords, table
 from pubsubflow.airflow.inside.legacy.context import add_old_names, install_old_attributes
 from pubsubflow.airflow.inside.legacy.rewrite import rewrite
@@ -26,7 +29,21 @@ def main():
     keywords.install_keywords(notes)
     found |= dict(_keywords())
     context = dict(_context())
-    print(json.dumps({"names": found, "context": context}))
+    print(json.dumps({"names": found, "context": context, "messages": dict(_messages())}))
+
+
+def _messages():
+    """Yield each message that this release's SDK may send, and what becomes of it."""
+    for name in sorted(_members(messages.ToSupervisor)):
+        handled = name in comms.AttemptQuestions._handlers
+        refused = name in comms.REFUSED
+        by_wire = name in comms.OF_WIRE
+        yield name, [handled, refused, by_wire].count(True)
+
+
+def _members(union):
+    for each in get_args(union):
+        yield from _members(each) if get_args(each) else [each.__name__] * isinstance(each, type)
 
 
 def _a_name_of(row):

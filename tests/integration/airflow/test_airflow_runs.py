@@ -147,7 +147,7 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 14 and len(page.import_errors) == 2 else None
+            return page if len(page.items) == 18 and len(page.import_errors) == 2 else None
 
         await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
         yield client
@@ -341,3 +341,28 @@ async def test_deferred_tasks_and_sensors(client):
     unseen = await client.task(run.run_id, "unseen")
     assert unseen.error.type == "TaskDeferralError"
     assert (await client.task(run.run_id, "late")).error.type == "TaskDeferralTimeout"
+
+
+async def test_what_a_task_leaves_is_seen_by_those_beside(client):
+    """An XCom, of this attempt alone, a variable, and what the attempts of a task keep."""
+    run, found = await ended(client, "beside")
+    assert found == {"pushes": "success", "hears": "success", "after": "success"}
+    pushed = await result(client, run, "pushes")
+    assert pushed in (["2", 2], ["2", None])  # Airflow 3.2 has no store of tasks
+    assert await result(client, run, "after") == [{"a": [1]}, "gone"]
+
+
+async def test_tasks_wait_for_runs_and_tasks_of_another_dag(client):
+    """By looking, rescheduled and deferred; a run is started once, and its failure fails."""
+    run, found = await ended(client, "looks")
+    assert found == {
+        "poked": "success",
+        "rescheduled": "success",
+        "deferred": "success",
+        "waited": "success",
+        "again": "skipped",
+        "fails": "failed",
+        "states": "success",
+    }
+    tasks = {"group.one": "success", "group.two": "success"}
+    assert await result(client, run, "states") == ["success", 1, 2, {"first": tasks}, "first"]

@@ -1,0 +1,1 @@
+"""Answers to questions about other runs, kept values and assets, by subject."""
