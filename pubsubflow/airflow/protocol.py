@@ -89,6 +89,7 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
         reason: Why, in one line.
         map_index: -1 for a task that is not mapped.
         looks: How often it was rescheduled; `first_look` is when it began.
+        ended_run: The resumption's value, of a wait for a run: what it waited for, and its state.
     """
 
     dag_id: str
@@ -114,6 +115,21 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
     answer: dict[str, Any] | None = None
     callback: str = ""
     reason: str = ""
+    ended_run: "EndedRun | None" = None
+
+
+class EndedRun(Struct, frozen=True, omit_defaults=True):
+    """The end of a run that a task waited for by a trigger of Airflow's.
+
+    Attributes:
+        run_id: The run, as the task names it.
+        state: As Airflow names it.
+    """
+
+    classpath: str
+    kwargs: dict[str, Any]
+    run_id: str
+    state: str
 
 
 class Question(Struct, frozen=True, tag="question"):
@@ -174,6 +190,7 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
         expires: Whether the timeout is over then, before what it waits for.
         reschedule: Whether the task begins anew then.
         question: What it waits for is an answer of people.
+        run: What it waits for is the end of a run: its DAG, and its id or key.
     """
 
     classpath: str = ""
@@ -186,6 +203,7 @@ class Deferral(Struct, frozen=True, omit_defaults=True):
     expires: bool = False
     reschedule: bool = False
     question: HumanQuestion | None = None
+    run: tuple[str, str] | None = None
 
 
 class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
@@ -217,13 +235,18 @@ class AttemptReport(Struct, frozen=True, omit_defaults=True, tag="end"):
 
 
 class TriggerOrder(Struct, frozen=True, omit_defaults=True):
-    """A trigger of Airflow: its class, and its arguments as they are serialised."""
+    """A trigger of Airflow: its class, and its arguments as they are serialised.
+
+    Attributes:
+        watch: Whether all of its events are wanted, until the client is gone.
+    """
 
     classpath: str
     kwargs: dict[str, Any] = {}
     task_id: str = ""
     dag_id: str = ""
     run_id: str = ""
+    watch: bool = False
 
 
 class TriggerEnd(Struct, frozen=True, omit_defaults=True, tag="fired"):
@@ -235,6 +258,8 @@ class TriggerEnd(Struct, frozen=True, omit_defaults=True, tag="fired"):
         pushed: Of such an end: what is left under keys.
         error: One line, when it failed.
         traceback: The lines of its traceback then.
+        plain: The payload as JSON has it, of a trigger that is watched.
+        more: Whether it goes on.
     """
 
     payload: Any = None
@@ -242,6 +267,8 @@ class TriggerEnd(Struct, frozen=True, omit_defaults=True, tag="fired"):
     pushed: dict[str, Any] = {}
     error: str | None = None
     traceback: tuple[str, ...] = ()
+    plain: Any = None
+    more: bool = False
 
 
 FromInside = Question | AttemptReport | TriggerEnd | LoadedStructure

@@ -88,6 +88,20 @@ class ParamStructure(Struct, frozen=True, omit_defaults=True):
     schema: dict[str, Any] = {}
 
 
+class DeadlineStructure(Struct, frozen=True, omit_defaults=True):
+    """A deadline of a DAG's runs; see `DeadlineSpec`.
+
+    Attributes:
+        index: Which of the DAG's deadlines it is.
+        name: Of its callback.
+    """
+
+    index: int
+    after: float
+    since: str
+    name: str
+
+
 class DagStructure(Struct, frozen=True, omit_defaults=True):
     """A DAG as its file makes it.
 
@@ -99,6 +113,8 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
         paused: Whether it is paused when it is loaded first.
         notes: What of it has no counterpart here yet, a line each.
         calls: Which callbacks it has: `on_success`, `on_failure`.
+        max_active_tasks: How many of its tasks run at once in one run, if its file says so.
+        refused: Why it cannot be run here; empty if it can.
         line: Where it is made.
     """
 
@@ -117,6 +133,9 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
     paused: bool = False
     notes: tuple[str, ...] = ()
     calls: tuple[str, ...] = ()
+    max_active_tasks: int | None = None
+    deadlines: tuple[DeadlineStructure, ...] = ()
+    refused: str = ""
 
 
 class LoadedStructure(Struct, frozen=True, omit_defaults=True, tag="loaded"):

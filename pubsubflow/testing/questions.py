@@ -41,7 +41,7 @@ class TestQuestions:
     ) -> None:
         self._variables = variables
         self._consumed = consumed
-        self._early: dict[tuple[str, int, str], Raw] = {}
+        self._early: dict[tuple[str, int, str], bytes] = {}
         self._kept: dict[tuple[Any, ...], str] = {}
 
     def answer(self, question: TaskQuestion, task_id: str, map_index: int) -> Any:
@@ -72,7 +72,7 @@ class TestQuestions:
                 names = sorted(name for name in self._variables if name.startswith(prefix))
                 return VariableNames(tuple(names[offset : offset + limit]), len(names))
 
-    def _leave(self, address: tuple[str, int, str], value: Raw | None) -> None:
+    def _leave(self, address: tuple[str, int, str], value: bytes | None) -> None:
         if value is None:
             self._early.pop(address, None)
         else:
@@ -84,7 +84,7 @@ class TestQuestions:
         """Return pulled values with those that a task which runs beside has left."""
         known = {index for index, *_ in found.values}
         more = tuple(
-            (index, value, False)
+            (index, Raw(value), False)
             for (task, index, name), value in self._early.items()
             if (task, name) == (task_id, key) and index not in known and map_index in (None, index)
         )

@@ -2,6 +2,7 @@
 
 import traceback
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from airflow.sdk.execution_time import task_runner
 from airflow.serialization.encoders import coerce_to_core_timetable
 
 from pubsubflow.airflow.inside.comms import RETURN_VALUE, AttemptQuestions
-from pubsubflow.airflow.inside.deferral import deferral_of, resumed_with
+from pubsubflow.airflow.inside.deferral import deferral_at_start, deferral_of, resumed_with
 from pubsubflow.airflow.inside.legacy.context import add_old_names
+from pubsubflow.airflow.inside.loading.deadlines import call_deadline
+from pubsubflow.airflow.inside.loading.schedules import is_computed
+from pubsubflow.airflow.inside.loading.ticks import interval_at
 from pubsubflow.airflow.inside.questions.asking import fitting
-from pubsubflow.airflow.protocol import AirflowOrder, AttemptReport, EmittedAsset
+from pubsubflow.airflow.protocol import AirflowOrder, AttemptReport, Deferral, EmittedAsset
 
 _MAX_TRACEBACK = 20_000
 _SHOWN_CHARACTERS = 4_096
@@ -46,10 +50,24 @@ def run_attempt(
     _answer_from(questions, order)
     ti = _task_instance(dag, order)
     context = _context_of(ti, legacy=legacy)
+    started = _started_by_trigger(ti, order, context)
+    if started is not None:
+        return AttemptReport("waiting", deferral=started)
     state, _, error = task_runner.run(ti, context, log)
     context["exception"] = error
     task_runner.finalize(ti, state, context, log, error)
     return _end(questions, error)
+
+
+def _started_by_trigger(ti: Any, order: AirflowOrder, context: Any) -> Deferral | None:
+    """Return what a task waits for before any of its code runs, if it is made so."""
+    task = ti.task
+    if order.next_method is not None or order.looks or not task.start_from_trigger:
+        return None
+    given = task.start_trigger_args
+    if getattr(task, "is_mapped", False):
+        given = task.expand_start_trigger_args(context=context)
+    return None if given is None else deferral_at_start(given)
 
 
 def call_callbacks(
@@ -66,9 +84,8 @@ def call_callbacks(
     _answer_from(questions, order)
     context = _context_of(_task_instance(dag, order), legacy=legacy)
     context["reason"] = order.reason
-    given = getattr(dag, f"{order.callback}_callback")
     failure: Exception | None = None
-    for call in given if isinstance(given, list | tuple) else (given,):
+    for call in _called(dag, order.callback):
         try:
             call(context)
         except Exception as error:  # noqa: BLE001 - the others are called, too
@@ -77,6 +94,15 @@ def call_callbacks(
     if failure is None:
         return AttemptReport("success")
     return AttemptReport("failed", error_type=type(failure).__name__, error_message=str(failure))
+
+
+def _called(dag: Any, callback: str) -> Sequence[Any]:
+    """Return what is called with the context."""
+    kind, _, number = callback.partition(":")
+    if number:
+        return (lambda context: call_deadline(dag, int(number), context),)
+    given = getattr(dag, f"{kind}_callback")
+    return given if isinstance(given, list | tuple) else (given,)
 
 
 def _answer_from(questions: AttemptQuestions, order: AirflowOrder) -> None:
@@ -159,6 +185,11 @@ def _dates(dag: Any, order: AirflowOrder) -> tuple[datetime | None, ...]:
     if order.run_type == "asset_triggered":
         return None, None, None
     after = order.tick or order.run_after
+    if order.tick is not None and order.run_type != "manual" and is_computed(dag.timetable):
+        timed = getattr(dag.timetable, "timetable", dag.timetable)
+        found = interval_at(timed, dag.start_date, order.tick)
+        if found is not None:
+            return found[0], *found
     table = coerce_to_core_timetable(dag.timetable)
     interval = table.infer_manual_data_interval(run_after=_pendulum(after))
     # A run by time has the beginning of its interval as its date, a manual one its own moment.

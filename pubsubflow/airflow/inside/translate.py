@@ -1,16 +1,19 @@
 """Translation of an Airflow DAG object into its structure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from graphlib import TopologicalSorter
 from typing import Any, Literal
 
 import msgspec
+from airflow.configuration import conf
 from airflow.sdk.bases.skipmixin import SkipMixin as SdkSkipMixin
 from airflow.sdk.definitions import xcom_arg
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.sdk.definitions._internal.types import is_arg_set
 
+from pubsubflow.airflow.inside.loading.deadlines import deadlines_of
+from pubsubflow.airflow.inside.loading.schedules import asset_of, schedule_of
 from pubsubflow.airflow.structure import (
     AssetStructure,
     DagStructure,
@@ -24,9 +27,7 @@ _DEFAULT_QUEUE = "default"
 _CALLBACKS = ("on_execute", "on_failure", "on_success", "on_retry", "on_skipped")
 _RUN_CALLBACKS = ("on_success", "on_failure")
 _NOT_YET = {
-    "run_as_user": "run_as_user: tasks run under the account of the daemon's tasks",
     "executor_config": "executor_config is not used",
-    "max_active_tis_per_dagrun": "max_active_tis_per_dagrun is not kept",
 }
 _SKIP_MIXINS = frozenset({"SkipMixin", "BranchMixIn"})
 
@@ -51,15 +52,16 @@ def translate(dag: Any) -> DagStructure:
     notes = Notes()
     order = _ordered(dag)
     tasks = tuple(_task(task, notes) for task in order)
-    for name in ("deadline", "fail_fast", "access_control"):
+    for name in ("fail_fast", "access_control"):
         if getattr(dag, name, None):
             notes.add(f"{name} of the DAG is not kept")
+    deadlines = deadlines_of(dag, notes)
     text = dag.description or next(iter((dag.doc_md or "").strip().splitlines()), "")
     owners = sorted({task.owner for task in order if task.owner})
     return DagStructure(
         dag_id=dag.dag_id,
         tasks=tasks,
-        schedule=_schedule(dag.timetable, notes),
+        schedule=schedule_of(dag, notes),
         start=_moment(dag.start_date),
         end=_moment(dag.end_date),
         catchup=bool(dag.catchup),
@@ -72,7 +74,30 @@ def translate(dag: Any) -> DagStructure:
         paused=bool(dag.is_paused_upon_creation),
         notes=notes.lines(),
         calls=tuple(name for name in _RUN_CALLBACKS if getattr(dag, f"{name}_callback", None)),
+        max_active_tasks=_most_tasks(dag),
+        deadlines=deadlines,
+        refused=_refusal(order),
     )
+
+
+def _most_tasks(dag: Any) -> int | None:
+    """Return how many tasks run at once in a run; None where that is only the usual number."""
+    found = dag.max_active_tasks
+    usual = conf.getint("core", "max_active_tasks_per_dag", fallback=16)
+    return None if not found or found == usual else int(found)
+
+
+def _refusal(tasks: Iterable[Any]) -> str:
+    """Return why a DAG cannot be run: what has to run under an account must not under another."""
+    for task in tasks:
+        user = _given(task, "run_as_user")
+        if user:
+            return (
+                f"task {task.task_id!r} has run_as_user={user!r}, and all tasks of a daemon run "
+                "under one account: leave it out, and set worker.run_as of a worker that alone "
+                "serves the queue of these tasks"
+            )
+    return ""
 
 
 def _ordered(dag: Any) -> list[Any]:
@@ -100,8 +125,6 @@ def _task(task: Any, notes: Notes) -> TaskStructure:
     for name, line in _NOT_YET.items():
         if _given(task, name):
             notes.add(line)
-    if _given(task, "start_from_trigger"):
-        notes.add("start_from_trigger: the task starts on a worker, which then defers it")
     own = _factors(task._get_specified_expand_input()) if task.is_mapped else ()  # noqa: SLF001
     around = () if group is None else _factors(group._expand_input)  # noqa: SLF001
     if own and around:
@@ -230,87 +253,9 @@ def _combined(
 def _assets(given: Iterable[Any] | None, notes: Notes) -> tuple[AssetStructure, ...]:
     found = []
     for asset in given or ():
-        made = _asset(asset)
+        made = asset_of(asset)
         if made is None:
             notes.add(f"an outlet or inlet of the type {type(asset).__name__} is not kept")
         else:
             found.append(made)
     return tuple(found)
-
-
-def _asset(asset: Any) -> AssetStructure | None:
-    kind = type(asset).__name__.removeprefix("Serialized")
-    if kind == "AssetAlias":
-        return AssetStructure(asset.name, kind="alias")
-    if kind == "AssetNameRef":
-        return AssetStructure(asset.name, kind="name")
-    if kind == "AssetUriRef":
-        return AssetStructure(asset.uri, asset.uri, kind="uri")
-    if hasattr(asset, "uri") and hasattr(asset, "name"):
-        return AssetStructure(asset.name, asset.uri)
-    return None
-
-
-def _schedule(table: Any, notes: Notes) -> dict[str, Any] | None:
-    kind = type(table).__name__
-    if kind == "NullTimetable":
-        return None
-    make = _TIMETABLES.get(kind)
-    found = None if make is None else make(table, notes)
-    return found or {"custom": f"{type(table).__module__}.{kind}"}
-
-
-def _cron(table: Any, _: Notes) -> dict[str, Any]:
-    zone = _of_table(table, "timezone")
-    return {
-        "cron": _of_table(table, "expression"),
-        "tz": str(getattr(zone, "name", zone)),
-        "data_interval": "DataInterval" in type(table).__name__,
-    }
-
-
-def _delta(table: Any, _: Notes) -> dict[str, Any] | None:
-    delta = _of_table(table, "delta")
-    if not isinstance(delta, timedelta):  # a relativedelta, whose length is not fixed
-        return None
-    interval = "DataInterval" in type(table).__name__
-    return {"every": delta.total_seconds(), "data_interval": interval}
-
-
-def _several(table: Any, notes: Notes) -> dict[str, Any]:
-    return {"any": [_schedule(each, notes) for each in _of_table(table, "timetables")]}
-
-
-def _assets_or_time(table: Any, notes: Notes) -> dict[str, Any]:
-    return {"any": [_schedule(table.timetable, notes), _condition(table.asset_condition, notes)]}
-
-
-_TIMETABLES: dict[str, Callable[[Any, Notes], dict[str, Any] | None]] = {
-    "CronTriggerTimetable": _cron,
-    "CronDataIntervalTimetable": _cron,
-    "DeltaDataIntervalTimetable": _delta,
-    "DeltaTriggerTimetable": _delta,
-    "MultipleCronTriggerTimetable": _several,
-    "AssetOrTimeSchedule": _assets_or_time,
-    "AssetTriggeredTimetable": lambda table, notes: _condition(table.asset_condition, notes),
-    "OnceTimetable": lambda *_: {"once": True},
-    "ContinuousTimetable": lambda *_: {"continuous": True},
-}
-
-
-def _of_table(table: Any, name: str) -> Any:
-    """Return an attribute of a timetable; those of core have an underscore before it."""
-    return getattr(table, name) if hasattr(table, name) else getattr(table, f"_{name}")
-
-
-def _condition(asset: Any, notes: Notes) -> dict[str, Any]:
-    kind = type(asset).__name__.removeprefix("Serialized")
-    if kind in ("AssetAny", "AssetAll"):
-        sides = [_condition(each, notes) for each in asset.objects]
-        return {"any" if kind == "AssetAny" else "all": sides}
-    if getattr(asset, "watchers", None):
-        notes.add("the watchers of an asset are not started")
-    made = _asset(asset)
-    if made is None:
-        return {"custom": kind}
-    return {"asset": {"name": made.name, "uri": made.uri, "kind": made.kind}}

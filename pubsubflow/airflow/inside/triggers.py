@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import json
 import os
 import socket
 import sys
@@ -80,7 +81,9 @@ async def _run(handed: Handed, questions: _LoopQuestions) -> None:
     task = asyncio.current_task()
     questions.channels[task] = channel
     gone = asyncio.create_task(channel.closed())
-    fired = asyncio.create_task(_first_event(decode_trigger_order(handed.request.payload)))
+    order = decode_trigger_order(handed.request.payload)
+    events = _all_events(order, channel) if order.watch else _first_event(order)
+    fired = asyncio.create_task(events)
     questions.channels[fired] = channel
     try:
         await asyncio.wait({gone, fired}, return_when=asyncio.FIRST_COMPLETED)
@@ -108,6 +111,24 @@ async def _first_event(order: TriggerOrder) -> TriggerEnd:
             return TriggerEnd(payload=serialize(event.payload))
         return TriggerEnd(error="the trigger ended without an event")
     except Exception as error:  # noqa: BLE001 - user code; becomes the failure of the wait
+        return TriggerEnd(
+            error=f"{type(error).__name__}: {error}",
+            traceback=tuple(traceback.format_exception(error)),
+        )
+    finally:
+        await _clean_up(trigger)
+
+
+async def _all_events(order: TriggerOrder, channel: Channel) -> TriggerEnd:
+    """Send each event of a trigger to its client; return its end."""
+    trigger = None
+    try:
+        trigger = make_trigger(order)
+        async for event in trigger.run():
+            plain = json.loads(json.dumps(event.payload, default=str))
+            channel.send(TriggerEnd(plain=plain, more=True))
+        return TriggerEnd(error="the trigger ended")
+    except Exception as error:  # noqa: BLE001 - user code; the client starts it again
         return TriggerEnd(
             error=f"{type(error).__name__}: {error}",
             traceback=tuple(traceback.format_exception(error)),

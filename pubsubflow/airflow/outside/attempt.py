@@ -49,10 +49,15 @@ class AirflowTask(Struct, frozen=True):
 
 
 class _Kept(Struct, frozen=True):
-    """What the journal keeps of a deferral."""
+    """What the journal keeps of a deferral.
+
+    Attributes:
+        attempt: The one that was deferred; 0 where that is not known.
+    """
 
     deferral: Deferral
     pushed: dict[str, Any] = {}
+    attempt: int = 0
 
 
 class AttemptFailed(Exception):  # noqa: N818 - a base for the errors of Airflow's tasks
@@ -68,11 +73,17 @@ async def run_task(ctx: Context, task: AirflowTask) -> Any:
     while True:
         if journal.replaying:
             kept = msgspec.convert(await ctx.step(_DEFERRED, _not_recorded), _Kept)
+            if kept.attempt not in (0, ctx.attempt):
+                # A further attempt begins anew, as in Airflow: past what one before waited for.
+                if journal.replaying:
+                    await wait_for(ctx, task.place, kept.deferral, resumed, kept.pushed)
+                resumed = Resumption()
+                continue
         else:
             report = await _run(ctx, task, resumed)
             if report.state != "waiting" or report.deferral is None:
                 return _concluded(ctx, task, report)
-            kept = _Kept(report.deferral, report.pushed)
+            kept = _Kept(report.deferral, report.pushed, ctx.attempt)
             await ctx.step(_DEFERRED, _recorded, msgspec.to_builtins(kept, str_keys=True))
         resumed = await wait_for(ctx, task.place, kept.deferral, resumed, kept.pushed)
         if resumed.report is not None:
@@ -140,6 +151,7 @@ async def _order(ctx: Context, task: AirflowTask, resumed: Resumption) -> Airflo
         first_look=resumed.first_look,
         pushed=resumed.pushed,
         answer=resumed.answer,
+        ended_run=resumed.ended_run,
     )
 
 

@@ -1,23 +1,32 @@
 """DAGs made of the structures of Airflow's: real DAGs, whose tasks run in the other interpreter."""
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 from pubsubflow.airflow.outside.assets import dataset_uri, known_assets
 from pubsubflow.airflow.outside.attempt import AirflowTask, run_task
 from pubsubflow.airflow.outside.callbacks import RunCallback
 from pubsubflow.airflow.outside.place import BundlePlace
+from pubsubflow.airflow.outside.triggers import AirflowTrigger
 from pubsubflow.airflow.structure import (
     AssetStructure,
     DagStructure,
+    DeadlineStructure,
     MapFactor,
     TaskStructure,
 )
+from pubsubflow.authoring.alerts.deadlines import Deadline
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.datasets import Dataset
 from pubsubflow.authoring.params_mapping import DeclaredParams
 from pubsubflow.authoring.schedules.expressions import AllSides, AnySide, Schedule
-from pubsubflow.authoring.schedules.timetables import Cron, Every, written_schedule
+from pubsubflow.authoring.schedules.timetables import (
+    Cron,
+    Every,
+    TimeSchedule,
+    written_schedule,
+)
 from pubsubflow.authoring.tasks.body import Binding, Kind
 from pubsubflow.authoring.tasks.graph import Node, Reference
 from pubsubflow.authoring.tasks.mapped.group_mapping import (
@@ -27,12 +36,14 @@ from pubsubflow.authoring.tasks.mapped.group_mapping import (
 )
 from pubsubflow.authoring.tasks.options import Outlets, TaskOptions, check_id
 from pubsubflow.errors import DefinitionError
+from pubsubflow.model.schedule.timetable import TableSpec
 from pubsubflow.model.spec import TriggerRule
 from pubsubflow.model.wire.executor_spec import bundle_queue
 from pubsubflow.model.wire.waits import WaitSet
 
 _MOST_PRIORITY = 1_000
 _OLD_RULES = {"dummy": "always", "none_failed_or_skipped": "none_failed_min_one_success"}
+_RUN = "{{ run.run_id }}"
 _ROLES = {"branch", "short_circuit", "setup", "teardown"}
 
 
@@ -89,8 +100,10 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
     Raises:
         DefinitionError: Something of it cannot be run here; the message says what.
     """
+    if found.refused:
+        raise DefinitionError(f"DAG {found.dag_id!r}: {found.refused}")
     options: dict[str, Any] = {
-        "schedule": _schedule(found.schedule),
+        "schedule": _schedule(found.schedule, place),
         "start": found.start,
         "end": found.end,
         "catchup": found.catchup,
@@ -102,6 +115,7 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
     }
     last = found.tasks[-1].task_id if found.tasks else ""
     options |= {kind: RunCallback(place, kind, last) for kind in found.calls if last}
+    options["deadlines"] = [_deadline(each, place, last) for each in found.deadlines if last]
     if found.schedule == {"continuous": True}:
         options["max_active_runs"] = 1
     dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
@@ -117,8 +131,15 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
     for task in found.tasks:
         following = tuple(downstream.get(task.task_id, ()))
         body = AirflowBody(AirflowTask(task, place, following, assets))
-        _add(dag, task, body, mappings)
+        _add(dag, task, body, mappings, found.max_active_tasks)
     return dag
+
+
+def _deadline(found: DeadlineStructure, place: BundlePlace, last: str) -> Deadline:
+    call = RunCallback(place, f"deadline:{found.index}", last, found.name)
+    fixed = found.since not in ("queued", "logical_time")
+    since = datetime.fromisoformat(found.since) if fixed else found.since
+    return Deadline(after=timedelta(seconds=found.after), since=since, notify=call)
 
 
 def _params(found: DagStructure) -> DeclaredParams:
@@ -136,7 +157,11 @@ def _params(found: DagStructure) -> DeclaredParams:
 
 
 def _add(
-    dag: DAG, task: TaskStructure, body: AirflowBody, mappings: dict[str, GroupMapping]
+    dag: DAG,
+    task: TaskStructure,
+    body: AirflowBody,
+    mappings: dict[str, GroupMapping],
+    most: int | None,
 ) -> None:
     """Add a task to the DAG, after those before it."""
     factors = tuple(_expanded(dag, factor) for factor in task.factors)
@@ -144,7 +169,7 @@ def _add(
         dag,
         check_id(task.task_id, "task_id"),
         body,
-        _options(dag, task, body.bundle),
+        _options(dag, task, body.bundle, most),
         role=task.role if task.role in _ROLES else "task",  # type: ignore[arg-type]
         expand_inputs=() if task.map_group else factors,
     )
@@ -169,12 +194,25 @@ def _expanded(dag: DAG, factor: MapFactor) -> ExpandInput:
     return ExpandInput(name, values, counted=True)
 
 
-def _options(dag: DAG, task: TaskStructure, bundle: str) -> TaskOptions:
-    rule = _OLD_RULES.get(task.trigger_rule, task.trigger_rule)
-    limit = {}
+def _limit(dag: DAG, task: TaskStructure, most: int | None) -> dict[str, Any]:
+    """Return the limit of a task: its own one comes first, for a task has one alone."""
+    place = f"airflow/{dag.dag_id}"
     if task.limit_all:
-        key = f"airflow/{dag.dag_id}/{task.task_id}"
-        limit = {"concurrency_key": key, "concurrency_limit": task.limit_all}
+        return {
+            "concurrency_key": f"{place}/{task.task_id}",
+            "concurrency_limit": task.limit_all,
+        }
+    if task.limit_run:
+        key = f"{place}/{task.task_id}/{_RUN}"
+        return {"concurrency_key": key, "concurrency_limit": task.limit_run}
+    if most is not None:
+        return {"concurrency_key": f"{place}/{_RUN}", "concurrency_limit": most}
+    return {}
+
+
+def _options(dag: DAG, task: TaskStructure, bundle: str, most: int | None) -> TaskOptions:
+    rule = _OLD_RULES.get(task.trigger_rule, task.trigger_rule)
+    limit = _limit(dag, task, most)
     plain = task.queue.replace("-", "").replace("_", "").isalnum()
     return TaskOptions(
         outlets=Outlets(_uris(task.outlets)),
@@ -192,7 +230,7 @@ def _options(dag: DAG, task: TaskStructure, bundle: str) -> TaskOptions:
         depends_on_past=task.depends_on_past and not task.map_group,
         wait_for_downstream=task.wait_for_downstream and not task.map_group,
         doc=task.doc,
-        **limit,  # type: ignore[arg-type]
+        **limit,
     )
 
 
@@ -200,7 +238,7 @@ def _uris(assets: tuple[AssetStructure, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(dataset_uri(each) for each in assets if each.kind != "alias"))
 
 
-def _schedule(found: dict[str, Any] | None) -> Schedule | str | None:
+def _schedule(found: dict[str, Any] | None, place: BundlePlace) -> Schedule | str | None:
     """Return the schedule of a structure.
 
     Raises:
@@ -210,13 +248,13 @@ def _schedule(found: dict[str, Any] | None) -> Schedule | str | None:
         return None
     if found.get("once") or found.get("continuous"):
         return "@once" if found.get("once") else "@continuous"
-    return _condition(found)
+    return _condition(found, place)
 
 
-def _condition(found: dict[str, Any]) -> Schedule:
+def _condition(found: dict[str, Any], place: BundlePlace) -> Schedule:
     for sign, kind in (("any", AnySide), ("all", AllSides)):
         if sign in found:
-            sides = [_condition(side) for side in found[sign]]
+            sides = [_condition(side, place) for side in found[sign]]
             return sides[0] if len(sides) == 1 else kind(*sides)
     if "cron" in found:
         return _cron(found["cron"], found["tz"])
@@ -224,12 +262,46 @@ def _condition(found: dict[str, Any]) -> Schedule:
         return Every(found["every"])
     if "asset" in found:
         asset = AssetStructure(**found["asset"])
-        return Dataset(dataset_uri(asset), name=asset.name or None)
+        watch = _watch(found.get("watch"), place)
+        return Dataset(dataset_uri(asset), name=asset.name or None, watch=watch)
+    if "ticks" in found:
+        return Ticks(found["name"], tuple(found["ticks"]), found["renew_at"])
     what = found.get("custom") or next(iter(found), "schedule")
+    reason = found.get("reason", "its ticks are not known ahead")
     raise DefinitionError(
-        f"the timetable {what} is not supported yet: write a cron, a timedelta or assets as the "
-        "schedule"
+        f"the timetable {what} is not supported, as {reason}: write a cron, a timedelta or assets "
+        "as the schedule"
     )
+
+
+def _watch(found: dict[str, Any] | None, place: BundlePlace) -> AirflowTrigger | None:
+    if found is None:
+        return None
+    return AirflowTrigger(
+        bundle=place.bundle,
+        root=place.root,
+        classpath=found["classpath"],
+        kwargs=found["kwargs"],
+        watch=True,
+    )
+
+
+class Ticks(TimeSchedule):
+    """A schedule of ticks that Airflow has computed.
+
+    Args:
+        name: What it is; the same name is the same timetable with further ticks.
+        ticks: Seconds since 1970, rising.
+        renew_at: When there are further ones to compute.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, ticks: tuple[int, ...], renew_at: int | None) -> None:
+        self.timetable = TableSpec(name, ticks, renew_at)
+
+    def __repr__(self) -> str:
+        return f"Ticks({self.timetable!r})"
 
 
 def _cron(expression: str, zone: str) -> Schedule:

@@ -29,12 +29,13 @@ class RunCallback:
 
     Args:
         place: Of its file.
-        kind: `on_success` or `on_failure`.
+        kind: `on_success`, `on_failure`, or `deadline:` with the number of the deadline.
         task_id: The task whose context it gets when none has failed.
+        name: What people know it by.
     """
 
-    def __init__(self, place: BundlePlace, kind: str, task_id: str) -> None:
-        self.__name__ = f"{kind}_callback"
+    def __init__(self, place: BundlePlace, kind: str, task_id: str, name: str = "") -> None:
+        self.__name__ = name or f"{kind}_callback"
         self._place = place
         self._kind = kind
         self._task_id = task_id

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from pubsubflow.airflow.outside.assets import dataset_uri
 from pubsubflow.airflow.structure import AssetStructure
@@ -50,7 +50,7 @@ def question_of(kind: str, given: Mapping[str, Any]) -> TaskQuestion:
     if kind in _OF_ASSETS and fields.get("asset") is not None:
         fields["uri"] = dataset_uri(AssetStructure(**fields.pop("asset")))
     if kind == "leave":
-        return LeaveValue(fields["key"], Raw(_encoded(fields["key"], fields["value"])))
+        return LeaveValue(fields["key"], _encoded(fields["key"], fields["value"]))
     if kind == "take_away":
         return LeaveValue(fields["key"], None)
     if kind == "tasks":

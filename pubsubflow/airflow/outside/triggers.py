@@ -29,20 +29,22 @@ class AirflowTrigger(Trigger, frozen=True, kw_only=True):
         root: The folder of the bundle, where triggers of the team are found.
         classpath: Its class.
         kwargs: Its arguments, as Airflow serialises them.
+        watch: Whether it watches an asset: each of its events is one of that.
     """
 
     bundle: str
     root: str
     classpath: str
     kwargs: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies it
+    watch: bool = False
 
     async def run(self, ctx: TriggerContext) -> AsyncIterator[TriggerEvent]:
-        """Yield the event; the process of triggers is started again when it ends.
+        """Yield the event, or each one; the process of triggers is started again when it ends.
 
         Raises:
             TriggerError: The trigger failed, or this triggerer has no such bundle.
         """
-        order = encode(TriggerOrder(self.classpath, self.kwargs))
+        order = encode(TriggerOrder(self.classpath, self.kwargs, watch=self.watch))
         request = ClientRequest("trigger", self.root, self.root, "", payload=order)
 
         async def answer(question: Question) -> Any:
@@ -53,6 +55,10 @@ class AirflowTrigger(Trigger, frozen=True, kw_only=True):
                 address = host_address(self.bundle)
                 async with attempt_client(address, request, _ignore) as client:
                     found = await client.exchange(answer)
+                    while isinstance(found, TriggerEnd) and found.more:
+                        ctx.trouble(None)
+                        yield TriggerEvent(_watched(found))
+                        found = await client.exchange(answer)
             except DefinitionError as error:
                 raise TriggerError(error.message) from error
             except HostUnreachable as error:
@@ -62,6 +68,11 @@ class AirflowTrigger(Trigger, frozen=True, kw_only=True):
             ctx.trouble(None)
             yield _event(found)
             return
+
+
+def _watched(found: TriggerEnd) -> dict[str, Any]:
+    """Return the `extra` of an asset's event, as Airflow gives it to what a watcher sees."""
+    return {"from_trigger": True, "payload": found.plain}
 
 
 def _event(found: object) -> TriggerEvent:

@@ -4,16 +4,19 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
+import anyio.to_thread
 from msgspec import Struct
 
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.triggers import AirflowTrigger
-from pubsubflow.airflow.protocol import AttemptReport, Deferral, HumanQuestion
+from pubsubflow.airflow.protocol import AttemptReport, Deferral, EndedRun, HumanQuestion
 from pubsubflow.authoring.approvals.question import MAX_TITLE_CHARACTERS, ApprovalAnswer
 from pubsubflow.authoring.param import Param
 from pubsubflow.authoring.runtime.context import Context
 from pubsubflow.authoring.runtime.dataset_event import DatasetEvent
 from pubsubflow.errors import TriggerError, WaitTimeout
+from pubsubflow.model.triggers import RunEnded
+from pubsubflow.model.wire.task_questions import FindRuns
 
 _FAIL = "__fail__"
 _LATE = "Trigger timeout"
@@ -33,6 +36,7 @@ class Resumption(Struct, frozen=True):
         pushed: What it had pushed before.
         report: The end of the task, when the wait has ended it.
         answer: Of people.
+        ended_run: Of a wait for a run.
     """
 
     next_method: str | None = None
@@ -43,6 +47,7 @@ class Resumption(Struct, frozen=True):
     pushed: dict[str, Any] = {}
     report: AttemptReport | None = None
     answer: dict[str, Any] | None = None
+    ended_run: EndedRun | None = None
 
 
 async def wait_for(
@@ -67,7 +72,11 @@ async def wait_for(
             deferral.next_method, deferral.next_kwargs, ctx.now(), pushed=pushed, answer=answer
         )
     if deferral.until is None:
-        return await _wait_for_trigger(ctx, place, deferral, pushed)
+        if deferral.run is None:
+            ended = _wait_for_trigger(ctx, place, deferral, pushed)
+        else:
+            ended = _wait_for_run(ctx, deferral, deferral.run, pushed)
+        return await ended
     await ctx.sleep(max(deferral.until - ctx.now().timestamp(), 0.0))
     if deferral.reschedule:
         first = before.first_look or ctx.run.created_at
@@ -82,6 +91,31 @@ async def wait_for(
         datetime.fromtimestamp(deferral.until, UTC),
         pushed=pushed,
     )
+
+
+async def _wait_for_run(
+    ctx: Context, deferral: Deferral, run: tuple[str, str], pushed: dict[str, Any]
+) -> Resumption:
+    """Wait for the end of a run, of which a change of the store tells."""
+    dag_id, named = run
+    question = FindRuns(dag_id, run_ids=(named,))
+    found = await anyio.to_thread.run_sync(ctx._data.answer, question)  # noqa: SLF001
+    # One that was removed since is as one that was never there.
+    run_id = found[0].run_id if found else named
+    try:
+        event = await ctx.wait(
+            RunEnded(run_id=run_id), timeout=deferral.timeout, name=f"run of {dag_id}"
+        )
+    except WaitTimeout:
+        return Resumption(_FAIL, {"error": _LATE}, pushed=pushed)
+    except TriggerError as error:
+        failure = {"error": "Trigger failure", "traceback": [str(error)]}
+        return Resumption(_FAIL, failure, pushed=pushed)
+    state = str(event.payload["state"])
+    ended = EndedRun(
+        deferral.classpath, deferral.kwargs, named, "failed" if state == "cancelled" else state
+    )
+    return Resumption(deferral.next_method, deferral.next_kwargs, pushed=pushed, ended_run=ended)
 
 
 async def _wait_for_trigger(

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from pubsubflow.model.values.variables import Variable
 from pubsubflow.model.wire.messages import EventInfo
@@ -119,10 +119,10 @@ class SetVariable(Struct, frozen=True, array_like=True, tag="set_variable"):
 
 
 class LeaveValue(Struct, frozen=True, array_like=True, tag="leave"):
-    """Leave a value under a key for tasks that run beside; None takes it away."""
+    """Leave an encoded value under a key for tasks that run beside; None takes it away."""
 
     key: str
-    value: Raw | None
+    value: bytes | None
 
 
 class ChangeState(Struct, frozen=True, array_like=True, tag="state"):

@@ -150,9 +150,10 @@ async def _leave(
 ) -> None:
     if question.value is None:
         await connection.execute(SQL["take_value_away"], *address, question.key)
-    elif len(bytes(question.value)) <= MOST_EARLY_BYTES:
-        value = bytes(question.value)
-        await connection.execute(SQL["leave_value"], *address, question.key, attempt, value)
+    elif len(question.value) <= MOST_EARLY_BYTES:
+        await connection.execute(
+            SQL["leave_value"], *address, question.key, attempt, question.value
+        )
 
 
 async def _of_dataset(connection: Connection, uri: str, question: ChangeState) -> KeptValue | None:

@@ -43,7 +43,10 @@ def _messages():
 
 def _members(union):
     for each in get_args(union):
-        yield from _members(each) if get_args(each) else [each.__name__] * isinstance(each, type)
+        if isinstance(each, type):
+            yield each.__name__
+        else:
+            yield from _members(each)
 
 
 def _a_name_of(row):

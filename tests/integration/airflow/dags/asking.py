@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
 from airflow.sdk import DAG, Asset, AssetAlias, Variable, task, task_group
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance as Instance
 
 DAY = datetime(2026, 5, 6, tzinfo=UTC)
 ORDERS = Asset("s3://lake/orders")
@@ -118,8 +119,6 @@ with DAG("looks", schedule=None):
 
     @task
     def states(ti):
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance as Instance
-
         run = {"dag_id": "looked_at", "run_ids": ["first"]}
         return [
             Instance.get_dagrun_state("looked_at", "first"),
