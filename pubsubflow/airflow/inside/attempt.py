@@ -4,6 +4,7 @@ import traceback
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,11 @@ def run_attempt(
     """
     log = structlog.get_logger("task")
     _answer_from(questions, order)
+    _answer_from(questions, order, dag)
+    # Since 3.3 results of the types that operators declare are read only after this.
+    register = getattr(task_runner, "_register_deserialization_allowed_classes", None)
+    if register is not None:
+        register(dag, log)
     ti = _task_instance(dag, order)
     context = _context_of(ti, legacy=legacy)
     started = _started_by_trigger(ti, order, context)
@@ -81,7 +87,7 @@ def call_callbacks(
         questions: Answers it.
         legacy: Whether the context has the names of older versions, too.
     """
-    _answer_from(questions, order)
+    _answer_from(questions, order, dag)
     context = _context_of(_task_instance(dag, order), legacy=legacy)
     context["reason"] = order.reason
     failure: Exception | None = None
@@ -105,7 +111,8 @@ def _called(dag: Any, callback: str) -> Sequence[Any]:
     return given if isinstance(given, list | tuple) else (given,)
 
 
-def _answer_from(questions: AttemptQuestions, order: AirflowOrder) -> None:
+def _answer_from(questions: AttemptQuestions, order: AirflowOrder, dag: Any) -> None:
+    questions.interval_of = partial(_interval_of, dag)
     questions.address = (order.dag_id, order.run_id, order.task_id, order.map_index)
     questions.first_look = order.first_look
     task_runner.SUPERVISOR_COMMS = questions
@@ -184,18 +191,26 @@ def _dates(dag: Any, order: AirflowOrder) -> tuple[datetime | None, ...]:
     """Return logical date, and start and end of the data interval."""
     if order.run_type == "asset_triggered":
         return None, None, None
+    # A run by time has the beginning of its interval as its date, a manual one its own moment.
+    if order.tick is not None and order.run_type != "manual":
+        start, end = _interval_of(dag, order.tick)
+        return start, start, end
     after = order.tick or order.run_after
-    if order.tick is not None and order.run_type != "manual" and is_computed(dag.timetable):
-        timed = getattr(dag.timetable, "timetable", dag.timetable)
-        found = interval_at(timed, dag.start_date, order.tick)
-        if found is not None:
-            return found[0], *found
     table = coerce_to_core_timetable(dag.timetable)
     interval = table.infer_manual_data_interval(run_after=_pendulum(after))
-    # A run by time has the beginning of its interval as its date, a manual one its own moment.
-    by_time = order.tick is not None and order.run_type != "manual"
-    logical = interval.start if by_time else after
-    return logical, interval.start, interval.end
+    return after, interval.start, interval.end
+
+
+def _interval_of(dag: Any, tick: datetime) -> tuple[datetime | None, datetime | None]:
+    """Return the data interval of the run that a tick makes."""
+    if is_computed(dag.timetable):
+        timed = getattr(dag.timetable, "timetable", dag.timetable)
+        found = interval_at(timed, dag.start_date, tick)
+        if found is not None:
+            return found
+    table = coerce_to_core_timetable(dag.timetable)
+    interval = table.infer_manual_data_interval(run_after=_pendulum(tick))
+    return interval.start, interval.end
 
 
 def _pendulum(moment: datetime) -> Any:

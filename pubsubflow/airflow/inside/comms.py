@@ -6,6 +6,8 @@ message that they declare.
 """
 
 import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from airflow.sdk.exceptions import ErrorType
@@ -24,6 +26,7 @@ from pubsubflow.airflow.inside.questions.runs import RunQuestions
 from pubsubflow.airflow.protocol import HumanQuestion
 
 RETURN_VALUE = "return_value"
+_SOON = timedelta(minutes=1)
 REFUSED = {
     "GetHITLDetailResponse": "looking for an answer of people",
     "UpdateHITLDetail": "answering for people",
@@ -45,6 +48,13 @@ _DEFAULT_CONNECTIONS: dict[str, dict[str, Any]] = {
     "docker_default": {"conn_id": "docker_default", "conn_type": "docker"},
     "kubernetes_default": {"conn_id": "kubernetes_default", "conn_type": "kubernetes"},
 }
+
+
+Interval = Callable[[datetime], tuple[datetime | None, datetime | None]]
+
+
+def _as_it_is(tick: datetime) -> tuple[datetime | None, datetime | None]:
+    return tick, tick
 
 
 class ClientQuestions(RunQuestions, AssetQuestions):
@@ -123,6 +133,7 @@ class AttemptQuestions(ClientQuestions):
         length: How many elements its result has for a task that is mapped over it.
         question: Its question to people.
         address: DAG, run, task and map index of the attempt.
+        interval_of: Returns the data interval of the run of a tick.
     """
 
     def __init__(self, channel: Channel, pushed: dict[str, Any] | None = None) -> None:
@@ -136,6 +147,7 @@ class AttemptQuestions(ClientQuestions):
         self.first_look: Any = None
         self.length: int | None = None
         self.question: HumanQuestion | None = None
+        self.interval_of: Interval = _as_it_is
 
     @answers(
         "SucceedTask", "TaskState", "DeferTask", "RetryTask", "RescheduleTask", "AwaitInputTask"
@@ -270,8 +282,14 @@ class AttemptQuestions(ClientQuestions):
     def get_prev_successful_dag_run(self, msg: Any) -> Any:  # noqa: ARG002
         """Answer with the times of the last run that succeeded."""
         found = self.request("previous_success") or {}
-        names = ("data_interval_start", "data_interval_end", "start_date", "end_date")
-        return messages.PrevSuccessfulDagRunResult(**{name: found.get(name) for name in names})
+        tick = found.get("tick")
+        start, end = (None, None) if tick is None else self.interval_of(tick)
+        return messages.PrevSuccessfulDagRunResult(
+            data_interval_start=start,
+            data_interval_end=end,
+            start_date=found.get("start_date"),
+            end_date=None,
+        )
 
     @answers("GetTaskRescheduleStartDate")
     def get_task_reschedule_start_date(self, msg: Any) -> Any:  # noqa: ARG002
@@ -285,6 +303,9 @@ class AttemptQuestions(ClientQuestions):
             if msg.reset_dag_run:
                 raise UnsupportedError("reset_dag_run of a run that exists")
             return absent(ErrorType.DAGRUN_ALREADY_EXISTS, dag_id=msg.dag_id, run_id=msg.run_id)
+        later = getattr(msg, "run_after", None)
+        if later is not None and later > datetime.now(UTC) + _SOON:
+            raise UnsupportedError("run_after, a run that is to start later,")
         self.request(
             "start_run",
             dag_id=msg.dag_id,

@@ -88,11 +88,7 @@ class AttemptAnswers:
         found = self._ctx.previous_success
         if found is None:
             return None
-        interval = {
-            "data_interval_start": found.logical_time,
-            "data_interval_end": found.logical_time,
-        }
-        return {**interval, "start_date": found.started_at or found.created_at}
+        return {"tick": found.logical_time, "start_date": found.started_at or found.created_at}
 
     async def _start_run(self, arguments: Mapping[str, Any]) -> str:
         given = arguments.get("logical_time")  # a text, as it comes from the other process

@@ -225,7 +225,9 @@ async def _rows(
         ticks = {tick_of(_intervals(spec), date) for date in dates}
         wanted = {*ticks, *dates}
         rows = await connection.fetch(SQL["find_runs_asked_by_time"], dag, list(wanted), MOST_RUNS)
-        fitting = {row["id"]: row for row in rows if _has_date(row, ticks, dates)}
+        # In Airflow a date is one run's alone: of several here the newest one counts.
+        dated = {row["logical_time"]: row for row in reversed(rows) if _has_date(row, ticks, dates)}
+        fitting = {row["id"]: row for row in dated.values()}
         found = fitting if keys is None else {key: found[key] for key in found if key in fitting}
     return sorted(found.values(), key=lambda row: row["run_id"], reverse=True)
 
