@@ -386,7 +386,16 @@ def chain_of(order: Order, worker: str = "w1") -> list[ResultMessage]:
 
 @asynccontextmanager
 async def running_managers(
-    database, bus: Bus, nats, *, managers=1, pull=True, connections=None, direct=None, **settings
+    database,
+    bus: Bus,
+    nats,
+    *,
+    managers=1,
+    pull=True,
+    connections=None,
+    direct=None,
+    variables=None,
+    **settings,
 ):
     """Run managers, and the scripted worker's consumers for both kinds of the queue `default`.
 
@@ -404,6 +413,7 @@ async def running_managers(
                 settings=ManagerSettings(**settings),
                 on_change=harness.signal.notify,
                 connections=connections,
+                variables=variables,
             )
             harness.managers.append(manager)
             if direct is not None:

@@ -147,13 +147,23 @@ def _params(found: DagStructure) -> DeclaredParams:
     required = tuple(name for name, param in found.params.items() if param.required)
     schema: dict[str, Any] = {
         "type": "object",
-        "properties": {name: param.schema for name, param in found.params.items()},
+        "properties": {name: _checked(param.schema) for name, param in found.params.items()},
         "additionalProperties": True,
     }
     if required:
         schema["required"] = list(required)
     defaults = {name: each.value for name, each in found.params.items() if not each.required}
     return DeclaredParams(defaults, schema, None, required)
+
+
+def _checked(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a param's schema without a format that Airflow checks otherwise.
+
+    A time of day has no zone there. Airflow checks the values again when tasks begin.
+    """
+    if schema.get("format") != "time":
+        return schema
+    return {name: each for name, each in schema.items() if name != "format"}
 
 
 def _add(
