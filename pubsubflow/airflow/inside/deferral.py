@@ -70,7 +70,7 @@ def _by_run(found: Deferral) -> Deferral:
     """Return the wait for a run's end, unless it is for several runs or for a state on the way."""
     kwargs = {name: deserialize(value) for name, value in found.kwargs.items()}
     states = {str(getattr(each, "value", each)) for each in kwargs.get("states") or ()}
-    run_ids = kwargs.get("run_ids") or ()
+    run_ids = list(kwargs.get("run_ids") or ())
     if len(run_ids) != 1 or not states >= {"success", "failed"} or states & {"queued", "running"}:
         return found
     return replace(found, run=(kwargs["dag_id"], run_ids[0]))
@@ -109,8 +109,8 @@ def _by_clock(found: Deferral) -> Deferral:
 def resumed_with(order: AirflowOrder) -> tuple[str | None, dict[str, Any] | None]:
     """Return the method with which a task goes on, and its arguments as the SDK expects them."""
     if order.ended_run is not None:
-        event = _end_of_run(order.ended_run)
-        return order.next_method, {**(order.next_kwargs or {}), "event": serialize(event)}
+        ended = serialize(_end_of_run(order.ended_run))
+        return order.next_method, {**(order.next_kwargs or {}), "event": ended}
     if order.next_method is None or order.moment is None:
         return order.next_method, order.next_kwargs
     moment = pendulum.instance(order.moment.astimezone(UTC))

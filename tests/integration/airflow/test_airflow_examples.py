@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.soak]
 # Those that end otherwise here than in success, and why.
 OTHERWISE = {
     "example_task_state_store_async": "it calls what Airflow 3.3.2 has not: `aget`",
-    "example_external_task_marker_child": "it waits for a group of tasks that its other DAG has not",
+    "example_external_task_marker_child": "it waits for a group that its other DAG has not",
     "example_dag_decorator": "the internet",
     "example_retry_policy": "the internet",
     "example_sensors": "a sensor that waits for an hour",

@@ -11,6 +11,7 @@ from pubsubflow.airflow.inside.loading.lookups import GivenValues
 from pubsubflow.airflow.inside.translate import translate
 from pubsubflow.airflow.structure import DagStructure
 
+_WRITTEN_OTHERWISE = "write a cron, a timedelta or assets as the schedule"
 _UNTRANSLATED = "report it to pubsubflow, with the DAG"
 
 
@@ -31,6 +32,7 @@ def check_file(file: str, root: str, request: FolderRequest) -> FileFindings:
     for dag in found.dags.values():
         structure = _translated(dag, problems, name)
         if structure is not None:
+            problems += _refusals(structure, name)
             dags.append(DagReport(dag.dag_id, [task.task_id for task in structure.tasks]))
             notes += _notes_of(structure, name)
     # A daemon's connections are for tasks; these came neither from the environment nor a backend.
@@ -60,6 +62,23 @@ def _translated(dag: Any, problems: list[LoadError], file: str) -> DagStructure 
         reason = f"DAG {dag.dag_id!r}: {type(error).__name__}: {error}"
         problems.append(LoadError(reason, _UNTRANSLATED, file))
         return None
+
+
+def _refusals(structure: DagStructure, file: str) -> Iterator[LoadError]:
+    """Yield why a DAG is refused although Airflow loads it."""
+    if structure.refused:
+        yield LoadError(f"DAG {structure.dag_id!r}: {structure.refused}", "", file)
+    for part in _parts(structure.schedule or {}):
+        if "custom" in part:
+            reason = f"its timetable {part['custom']}: {part.get('reason', 'it is not known')}"
+            yield LoadError(f"DAG {structure.dag_id!r}: {reason}", _WRITTEN_OTHERWISE, file)
+
+
+def _parts(schedule: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield schedule
+    for kind in ("any", "all"):
+        for side in schedule.get(kind, ()):
+            yield from _parts(side)
 
 
 def _notes_of(structure: DagStructure, file: str) -> Iterator[Note]:
