@@ -115,10 +115,10 @@ class AirflowOrder(Struct, frozen=True, omit_defaults=True):
     answer: dict[str, Any] | None = None
     callback: str = ""
     reason: str = ""
-    ended_run: "EndedRun | None" = None
+    ended_run: "RunEnding | None" = None
 
 
-class EndedRun(Struct, frozen=True, omit_defaults=True):
+class RunEnding(Struct, frozen=True, omit_defaults=True):
     """The end of a run that a task waited for by a trigger of Airflow's.
 
     Attributes:

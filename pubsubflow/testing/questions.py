@@ -15,12 +15,12 @@ from pubsubflow.model.wire.task_questions import (
     FindRunBefore,
     FindTaskBefore,
     FindVariables,
+    FoundNames,
     KeptValue,
     LeaveValue,
     ReadVariable,
     SetVariable,
     TaskQuestion,
-    VariableNames,
 )
 
 _NOTHING = (FindDag, FindRunBefore, FindTaskBefore)
@@ -31,7 +31,7 @@ class TestQuestions:
 
     Args:
         variables: Those of the run; changes are made in them.
-        consumed: The events that the run consumed: there are no others.
+        consumed: The events that the run consumed: a test has no others.
     """
 
     __test__ = False
@@ -70,7 +70,7 @@ class TestQuestions:
                 return self._variables.get(name)
             case FindVariables(prefix, limit, offset):
                 names = sorted(name for name in self._variables if name.startswith(prefix))
-                return VariableNames(tuple(names[offset : offset + limit]), len(names))
+                return FoundNames(tuple(names[offset : offset + limit]), len(names))
 
     def _leave(self, address: tuple[str, int, str], value: bytes | None) -> None:
         if value is None:

@@ -29,16 +29,16 @@ class TriggerAnswers:
         self._queries = queries
         self._send = send
 
-    async def reply(self, asked: TriggerQuestion) -> None:
+    async def reply(self, question: TriggerQuestion) -> None:
         """Answer a question, once the store is reached."""
-        address = (asked.loop, asked.request, asked.trigger_id)
-        if self._queries is None or not self._queries.knows(asked.question):
-            kind = type(asked.question).__name__
+        address = (question.loop, question.request, question.trigger_id)
+        if self._queries is None or not self._queries.knows(question.question):
+            kind = type(question.question).__name__
             self._send(TriggerAnswer(*address, error=f"a trigger cannot do this: {kind}"))
             return
         while True:
             try:
-                found = encode(await self._queries.answer(asked.question))
+                found = encode(await self._queries.answer(question.question))
             except Unavailable as error:
                 log.warning("triggerer.store_lost", reason=str(error))
                 await anyio.sleep(_RETRY_SECONDS)

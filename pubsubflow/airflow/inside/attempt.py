@@ -20,7 +20,7 @@ from pubsubflow.airflow.inside.legacy.context import add_old_names
 from pubsubflow.airflow.inside.loading.deadlines import call_deadline
 from pubsubflow.airflow.inside.loading.schedules import is_computed
 from pubsubflow.airflow.inside.loading.ticks import interval_at
-from pubsubflow.airflow.inside.questions.asking import fitting
+from pubsubflow.airflow.inside.questions.handling import fitting
 from pubsubflow.airflow.protocol import AirflowOrder, AttemptReport, Deferral, EmittedAsset
 
 _MAX_TRACEBACK = 20_000

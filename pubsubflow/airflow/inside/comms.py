@@ -14,14 +14,14 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
 from pubsubflow.airflow.inside.channel import Channel
-from pubsubflow.airflow.inside.questions.asking import (
+from pubsubflow.airflow.inside.questions.assets import AssetQuestions
+from pubsubflow.airflow.inside.questions.handling import (
     OK,
     UnsupportedError,
     absent,
     answers,
     handlers_of,
 )
-from pubsubflow.airflow.inside.questions.assets import AssetQuestions
 from pubsubflow.airflow.inside.questions.runs import RunQuestions
 from pubsubflow.airflow.protocol import HumanQuestion
 

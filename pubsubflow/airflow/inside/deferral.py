@@ -7,7 +7,7 @@ import pendulum
 from airflow.sdk.serde import deserialize, serialize
 from msgspec.structs import replace
 
-from pubsubflow.airflow.protocol import AirflowOrder, Deferral, EndedRun, HumanQuestion
+from pubsubflow.airflow.protocol import AirflowOrder, Deferral, HumanQuestion, RunEnding
 
 # Waits for time alone need no process: they become timers of ours.
 _CLOCKS = frozenset(
@@ -118,7 +118,7 @@ def resumed_with(order: AirflowOrder) -> tuple[str | None, dict[str, Any] | None
     return order.next_method, {**(order.next_kwargs or {}), "event": serialize(event)}
 
 
-def _end_of_run(ended: EndedRun) -> tuple[str, dict[str, Any]]:
+def _end_of_run(ended: RunEnding) -> tuple[str, dict[str, Any]]:
     """Return the event that Airflow's own trigger has for the end of a run."""
     kwargs = {name: deserialize(value) for name, value in ended.kwargs.items()}
     return ended.classpath, {**kwargs, ended.run_id: ended.state}

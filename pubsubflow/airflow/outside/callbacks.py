@@ -122,4 +122,6 @@ def _answer(ctx: CallbackContext, question: Question) -> Any:
     if question.name == "previous_success":
         return None
     what = question.arguments.get("kind", question.name)
-    raise ConfigError(f"a callback of a DAG cannot ask this ({what}): do it in a task of the DAG")
+    raise ConfigError(
+        f"a callback of a DAG has no answer to this ({what}): do it in a task of the DAG"
+    )

@@ -78,7 +78,7 @@ def _answer(question: Question) -> Any:
     if question.name != "variable":
         what = question.arguments.get("kind", question.name)
         raise ConfigError(
-            f"a file cannot ask this while it is loaded ({what}): move it into a task"
+            f"a file has no answer to this while it is loaded ({what}): move it into a task"
         )
     value = variable(question.arguments["name"], None)
     return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -96,7 +96,7 @@ async def _answer(ctx: TriggerContext, question: Question) -> Any:
     if question.name == "asset":
         return None
     if question.name != "connection":
-        raise TriggerError(f"a trigger cannot ask this: {question.name}")
+        raise TriggerError(f"a trigger has no answer to this: {question.name}")
     try:
         return connection_fields(await ctx.connection(question.arguments["name"]))
     except TriggerError:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.triggers import AirflowTrigger
-from pubsubflow.airflow.protocol import AttemptReport, Deferral, EndedRun, HumanQuestion
+from pubsubflow.airflow.protocol import AttemptReport, Deferral, HumanQuestion, RunEnding
 from pubsubflow.authoring.approvals.question import MAX_TITLE_CHARACTERS, ApprovalAnswer
 from pubsubflow.authoring.param import Param
 from pubsubflow.authoring.runtime.context import Context
@@ -47,7 +47,7 @@ class Resumption(Struct, frozen=True):
     pushed: dict[str, Any] = {}
     report: AttemptReport | None = None
     answer: dict[str, Any] | None = None
-    ended_run: EndedRun | None = None
+    ended_run: RunEnding | None = None
 
 
 async def wait_for(
@@ -96,7 +96,7 @@ async def wait_for(
 async def _wait_for_run(
     ctx: Context, deferral: Deferral, run: tuple[str, str], pushed: dict[str, Any]
 ) -> Resumption:
-    """Wait for the end of a run, of which a change of the store tells."""
+    """Wait for the end of a run, which a change of the store announces."""
     dag_id, named = run
     question = FindRuns(dag_id, run_ids=(named,))
     found = await anyio.to_thread.run_sync(ctx._data.answer, question)  # noqa: SLF001
@@ -112,7 +112,7 @@ async def _wait_for_run(
         failure = {"error": "Trigger failure", "traceback": [str(error)]}
         return Resumption(_FAIL, failure, pushed=pushed)
     state = str(event.payload["state"])
-    ended = EndedRun(
+    ended = RunEnding(
         deferral.classpath, deferral.kwargs, named, "failed" if state == "cancelled" else state
     )
     return Resumption(deferral.next_method, deferral.next_kwargs, pushed=pushed, ended_run=ended)

@@ -1,7 +1,7 @@
 """Questions of tasks about other runs, events and kept values; arrays in MessagePack.
 
-They are those of tasks in bundles of Airflow's files, whose code asks them of its supervisor. A
-question that changes something takes effect at once, under the fence of the attempt.
+They are those of tasks in bundles of Airflow's files, which expect a supervisor that answers them.
+A question that changes something takes effect at once, under the fence of the attempt.
 """
 
 from datetime import datetime
@@ -93,7 +93,7 @@ class FindDag(Struct, frozen=True, array_like=True, tag="dag"):
 
 
 class FindVariables(Struct, frozen=True, array_like=True, tag="variables"):
-    """Find names of variables; the answer is VariableNames."""
+    """Find names of variables; the answer is FoundNames."""
 
     prefix: str = ""
     limit: int = 1_000
@@ -202,7 +202,7 @@ class DagFact(Struct, frozen=True, array_like=True):
     next_run: datetime | None
 
 
-class VariableNames(Struct, frozen=True, array_like=True):
+class FoundNames(Struct, frozen=True, array_like=True):
     """Names of variables, and how many there are in all."""
 
     names: tuple[str, ...]
@@ -222,7 +222,7 @@ ANSWERS: dict[type, Any] = {
     FindTaskBefore: TaskFact | None,
     FindEvents: tuple[EventInfo, ...],
     FindDag: DagFact | None,
-    FindVariables: VariableNames,
+    FindVariables: FoundNames,
     SetVariable: bool,
     LeaveValue: None,
     ChangeState: KeptValue | None,

@@ -25,11 +25,11 @@ from pubsubflow.model.wire.task_questions import (
     FindTaskBefore,
     FindTasks,
     FindVariables,
+    FoundNames,
     ReadVariable,
     RunFact,
     TaskFact,
     TaskQuestion,
-    VariableNames,
 )
 from pubsubflow.store.codecs import decode_event_info
 from pubsubflow.store.database import Connection, Database
@@ -46,7 +46,7 @@ class TaskQuestionQueries:
 
     Args:
         database: Postgres.
-        variables: The variables; nobody has any if left out.
+        variables: The variables; there are none if left out.
     """
 
     def __init__(self, database: Database, variables: Variables | None = None) -> None:
@@ -87,11 +87,11 @@ class TaskQuestionQueries:
         except NotFound:
             return None
 
-    async def _names(self, connection: Connection, question: FindVariables) -> VariableNames:
+    async def _names(self, connection: Connection, question: FindVariables) -> FoundNames:
         rows = await connection.fetch(SQL["find_variable_names"], question.prefix)
         names = tuple(row["name"] for row in rows)
         end = question.offset + question.limit
-        return VariableNames(names[question.offset : end], len(names))
+        return FoundNames(names[question.offset : end], len(names))
 
     async def _dag(self, connection: Connection, question: FindDag) -> DagFact | None:
         row = await connection.fetchrow(SQL["find_dag_fact"], question.dag_id)

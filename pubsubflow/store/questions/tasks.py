@@ -29,8 +29,8 @@ from pubsubflow.store.specs import SpecReader
 log = structlog.get_logger(__name__)
 
 
-class AskingTask(Struct, frozen=True):
-    """The task that asks; `bundle` is empty for one of no bundle of Airflow's files."""
+class TaskOfBundle(Struct, frozen=True):
+    """A task of a bundle of Airflow's files."""
 
     dag_id: str
     task_id: str
@@ -38,11 +38,11 @@ class AskingTask(Struct, frozen=True):
 
 
 class TaskQuestions:
-    """Answers tasks of Airflow's files, and makes the changes that they ask for.
+    """Answers tasks of Airflow's files, and makes the changes that they request.
 
     Args:
         database: Postgres.
-        variables: The variables; nobody has any if left out.
+        variables: The variables; there are none if left out.
         announce: Called with the name of a variable that has changed.
     """
 
@@ -63,7 +63,7 @@ class TaskQuestions:
 
         Raises:
             LeaseLost: The fence is void: the task runs elsewhere, or has ended.
-            InvalidInput: Such a task may not ask this, or what it sets cannot be.
+            InvalidInput: It is not of such a task, or what it sets cannot be.
         """
         question = request.question
         if isinstance(question, ReadVariable):
@@ -81,12 +81,12 @@ class TaskQuestions:
         async with self._database.transaction() as connection:
             if not await check_fence(request, connection):
                 return None
-            asker = await self._asker(request, connection)
+            task = await self._task(request, connection)
         if isinstance(question, SetVariable):
-            return encode(await self._set_variable(question, asker))
+            return encode(await self._set_variable(question, task))
         return encode(await self._queries.answer(question))
 
-    async def _asker(self, request: TaskQuestionRequest, connection: Connection) -> AskingTask:
+    async def _task(self, request: TaskQuestionRequest, connection: Connection) -> TaskOfBundle:
         row = await connection.fetchrow(SQL["find_asking_task"], request.run)
         if row is None:
             raise LeaseLost("the run has ended")
@@ -96,7 +96,7 @@ class TaskQuestions:
         if not executor.startswith(BUNDLE):
             raise InvalidInput("such questions are those of Airflow's tasks")
         dag_id = decode_run_info(row["info"]).dag_id
-        return AskingTask(dag_id, task.task_id, executor.removeprefix(BUNDLE))
+        return TaskOfBundle(dag_id, task.task_id, executor.removeprefix(BUNDLE))
 
     async def _changed(
         self,
@@ -106,7 +106,7 @@ class TaskQuestions:
     ) -> bytes | None:
         if not await check_fence(request, connection):
             return None
-        await self._asker(request, connection)
+        await self._task(request, connection)
         address = (request.run, request.node, request.map_index)
         if isinstance(question, LeaveValue):
             await _leave(connection, address, request.attempt, question)
@@ -115,7 +115,7 @@ class TaskQuestions:
             return encode(await _of_dataset(connection, question.uri, question))
         return encode(await _of_task(connection, address, request.attempt, question))
 
-    async def _set_variable(self, question: SetVariable, asker: AskingTask) -> bool:
+    async def _set_variable(self, question: SetVariable, task: TaskOfBundle) -> bool:
         if self._variables is None:
             raise InvalidInput("the manager has no variables")
         name = check_name(question.name)
@@ -133,7 +133,7 @@ class TaskQuestions:
                 name, _value(question.value), secret=secret, description=question.description
             )
             await self._variables.save(made)
-        by = {"dag_id": asker.dag_id, "task_id": asker.task_id}
+        by = {"dag_id": task.dag_id, "task_id": task.task_id}
         log.info("variable.changed_by_task", name=name, deleted=question.value is None, **by)
         if self._announce is not None:
             self._announce(name)

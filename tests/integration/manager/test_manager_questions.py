@@ -21,11 +21,11 @@ from pubsubflow.model.wire.task_questions import (
     FindTaskBefore,
     FindTasks,
     FindVariables,
+    FoundNames,
     KeptValue,
     LeaveValue,
     ReadVariable,
     SetVariable,
-    VariableNames,
     decode_fact,
 )
 from pubsubflow.model.wire.worker_requests import (
@@ -154,7 +154,7 @@ async def test_variables_are_set_at_once(harness, order, variables):
     found = await variables.read("rows")
     assert (found.value, found.description) == ({"a": 1}, "of the team")
     names = await ask(harness, order, FindVariables("r", limit=1, offset=1))
-    assert names == VariableNames(("rows",), 2)
+    assert names == FoundNames(("rows",), 2)
     assert await ask(harness, order, SetVariable("region", None)) is True
     assert await ask(harness, order, SetVariable("region", None)) is False
     refused = await request(harness, order, ReadVariable("rows"))

@@ -1,4 +1,4 @@
-"""Ticks of timetables that only Airflow can compute: asked of them for some time ahead.
+"""Ticks of timetables that only Airflow can compute, for some time ahead.
 
 A period is the calendar year, the month or the day of a moment, and the next one: the shortest that
 has few enough ticks. So two imports within one period find the same, and a DAG gets a new version
@@ -29,7 +29,7 @@ class TimetableRefusedError(ValueError):
 
 
 def ticks_of(table: Any, *, start: datetime | None, catchup: bool, now: datetime) -> dict[str, Any]:
-    """Return the ticks of a timetable: its name, seconds since 1970, and when to ask again.
+    """Return the ticks of a timetable: its name, seconds since 1970, and until when.
 
     Args:
         table: The timetable, of the SDK's or of core's.
@@ -95,7 +95,7 @@ def _ticks_between(
 
 
 def _walk(core: Any, first: datetime) -> Iterator[Any]:
-    """Yield what a timetable says of one run after the other, as its scheduler asks it."""
+    """Yield what a timetable says of one run after the other, as Airflow's scheduler does."""
     restriction = TimeRestriction(pendulum.instance(first), None, True)  # noqa: FBT003 - its order
     last = None
     while True:
@@ -109,7 +109,7 @@ def _walk(core: Any, first: datetime) -> Iterator[Any]:
 
 
 def _anchor(core: Any, start: datetime | None, begin: datetime) -> datetime:
-    """Return from when on a timetable is asked: a delta counts from the start of its DAG."""
+    """Return where a timetable begins: a delta counts from the start of its DAG."""
     if start is None:
         return begin
     return start if "Delta" in type(core).__name__ else max(start, begin)

@@ -4,7 +4,7 @@ from typing import Any
 
 from airflow.sdk.execution_time import comms as messages
 
-from pubsubflow.airflow.inside.questions.asking import answers
+from pubsubflow.airflow.inside.questions.handling import answers
 from pubsubflow.airflow.inside.questions.values import ValueQuestions
 
 

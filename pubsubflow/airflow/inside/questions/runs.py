@@ -7,13 +7,13 @@ from airflow.sdk.api.datamodels._generated import DagRun, PreviousTIResponse
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
-from pubsubflow.airflow.inside.questions.asking import Asking, absent, answers, fitting
+from pubsubflow.airflow.inside.questions.handling import Handlers, absent, answers, fitting
 from pubsubflow.airflow.protocol import RUN_TYPES
 
 _ENDED_OTHERWISE = {"cancelled": "failed"}
 
 
-class RunQuestions(Asking):
+class RunQuestions(Handlers):
     """Answers questions about runs and tasks."""
 
     @answers("GetDRCount")
@@ -206,6 +206,6 @@ def _seconds(task: dict[str, Any]) -> float | None:
     return float((task["ended_at"] - task["started_at"]).total_seconds())
 
 
-def _known_as(run: dict[str, Any], asked: Any) -> str:
+def _known_as(run: dict[str, Any], named: Any) -> str:
     """Return the name by which a question knows a run: a key chosen for it, or its id."""
-    return str(run["run_key"] if run["run_key"] in (asked or ()) else run["run_id"])
+    return str(run["run_key"] if run["run_key"] in (named or ()) else run["run_id"])

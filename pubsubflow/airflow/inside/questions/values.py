@@ -6,10 +6,10 @@ from typing import Any
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms as messages
 
-from pubsubflow.airflow.inside.questions.asking import OK, Asking, absent, answers
+from pubsubflow.airflow.inside.questions.handling import OK, Handlers, absent, answers
 
 
-class ValueQuestions(Asking):
+class ValueQuestions(Handlers):
     """Answers questions about variables and kept values; changes take effect at once."""
 
     @answers("PutVariable")

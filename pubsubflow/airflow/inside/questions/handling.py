@@ -1,4 +1,4 @@
-"""What the handlers of messages have in common: how they are declared, and how they ask on."""
+"""Handlers of messages: their declaration, and their requests to the client."""
 
 from collections.abc import Callable
 from typing import Any
@@ -44,8 +44,8 @@ def fitting(model: Any, **values: Any) -> Any:
     return model(**{name: each for name, each in values.items() if name in model.model_fields})
 
 
-class Asking:
-    """Asks the client on the other side of a channel.
+class Handlers:
+    """Sends requests to the client on the other side of a channel.
 
     Args:
         channel: To the client; None when there is none, as in tests of a file alone.
