@@ -366,3 +366,10 @@ async def test_tasks_wait_for_runs_and_tasks_of_another_dag(client):
     }
     tasks = {"group.one": "success", "group.two": "success"}
     assert await result(client, run, "states") == ["success", 1, 2, {"first": tasks}, "first"]
+
+
+async def test_a_task_reads_the_events_of_its_inlets(client):
+    """Those of the runs before: of an asset, and of an alias."""
+    run, found = await ended(client, "inlets")
+    assert found == {"reads": "success"}
+    assert await result(client, run, "reads") == [[7], [2]]

@@ -25,7 +25,7 @@ def until(look):
 
 with DAG("beside", schedule=None):
 
-    @task(retries=1)
+    @task(retries=1, retry_delay=timedelta(0))
     def pushes(ti):
         store = context_of(ti).get("task_state_store")
         if store is not None:
