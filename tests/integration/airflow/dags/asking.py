@@ -41,7 +41,7 @@ with DAG("beside", schedule=None):
     @task
     def hears(ti):
         found = until(lambda: found if (found := early(ti)) == {"n": 1} else None)
-        Variable.set(f"heard_{ti.run_id}", found["n"] + 1)
+        Variable.set(f"heard_{ti.run_id}", str(found["n"] + 1))
         return found
 
     def early(ti):
