@@ -48,12 +48,7 @@ def run_attempt(
         legacy: Whether the context has the names of older versions, too.
     """
     log = structlog.get_logger("task")
-    _answer_from(questions, order)
     _answer_from(questions, order, dag)
-    # Since 3.3 results of the types that operators declare are read only after this.
-    register = getattr(task_runner, "_register_deserialization_allowed_classes", None)
-    if register is not None:
-        register(dag, log)
     ti = _task_instance(dag, order)
     context = _context_of(ti, legacy=legacy)
     started = _started_by_trigger(ti, order, context)

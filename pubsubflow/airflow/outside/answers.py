@@ -48,6 +48,8 @@ class AttemptAnswers:
             return None
 
     def _variable(self, arguments: Mapping[str, Any]) -> str | None:
+        # Airflow's tasks read it anew each time: another task may have set it.
+        self._ctx._data.forget_variable(arguments["name"])  # noqa: SLF001
         value = self._ctx.variable(arguments["name"], None)
         if value is None or isinstance(value, str):
             return value
