@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from pubsubflow.model.schedule.condition_state import AHEAD_SECONDS
 from pubsubflow.model.schedule.conditions import (
     AllOf,
     AnyOf,
@@ -95,6 +96,19 @@ def due(part: OrAfter, state: PartitionState) -> float | None:
     # The first of the log: the clocks of two managers may differ.
     waiting = [since for leaf in inputs(part.side) for _, since in state.pending[leaf.index][:1]]
     return min(waiting) + part.seconds if waiting else None
+
+
+def clamp(state: PartitionState, now: float) -> None:
+    """Bring back what lies ahead of now: a transaction that waited has an earlier moment."""
+    since = state.collecting.since if state.collecting else 0.0
+    if max([*state.times, state.last_event_at, since]) <= now + AHEAD_SECONDS:
+        return
+    state.times = [min(each, now) for each in state.times]
+    state.last_event_at = min(state.last_event_at, now)
+    for index, events in state.pending.items():
+        state.pending[index] = [(event, min(since, now)) for event, since in events]
+    if state.collecting:
+        state.collecting.since = min(since, now)
 
 
 def busy(state: PartitionState) -> bool:

@@ -20,7 +20,16 @@ from pubsubflow.model.schedule.conditions import (
     ticks,
 )  # fmt: skip
 from pubsubflow.model.schedule.partitions import RollUp
-from support.reference.conditions import Event, PartitionState, Run, busy, due, held, recent
+from support.reference.conditions import (
+    Event,
+    PartitionState,
+    Run,
+    busy,
+    clamp,
+    due,
+    held,
+    recent,
+)  # fmt: skip
 
 FILTERS = {
     None: lambda _: True,
@@ -95,12 +104,15 @@ class Reference:
             key = f"tick:{datetime.fromtimestamp(moment, UTC).isoformat()}"
             key += f":{state.key}" if state.key else ""
             if key not in self.runs and not self.done(state):
+                clamp(state, now)
                 state.times.append(moment)
                 self.decide(state, key, now, ticked=together, kind="cron")
 
     def late(self, key: str, slot: int, now: float) -> None:
         part = next((part for part in self.parts(deadlines) if part.slot == slot), None)
         state = self.states.get(key)
+        if state is not None:
+            clamp(state, now)
         if part is None or state is None or self.paused or self.done(state) or slot in state.late:
             return
         passes = due(part, state)
@@ -122,6 +134,8 @@ class Reference:
 
     def flush(self, key: str, now: float) -> None:
         state = self.states.get(key)
+        if state is not None:
+            clamp(state, now)
         if state is None or self.paused or state.collecting is None:
             return
         if isinstance(self.schedule.policy, Latest):
@@ -225,6 +239,7 @@ class Reference:
                 state.rounds = state.fired + 1
             if accepted:
                 state.last_event_at = now
+                clamp(state, now)
                 state.times.append(event.moment)
                 for index in accepted:
                     state.pending[index].append((event, now))
