@@ -2,9 +2,11 @@
 
     python -m tools.airflow_env 3.3.2     # at most 60 s; else the reason is kept for pytest
     python -m tools.airflow_env --all     # every release, however long it takes, or fails
+    python -m tools.airflow_env --providers   # with providers beside, or the reason is kept
 
 An environment is `airflow-HASH` in the virtual environment of development, for the hash of a file
-in `tests/integration/airflow/requirements` and of the version of Python.
+in `tests/integration/airflow/requirements` and of the version of Python. One with providers is over
+that of its release: it has what its file in `requirements/providers` names, and nothing twice.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "tests" / "integration" / "airflow" / "requirements"
+PROVIDERS = "providers/"
 _COMPLETE = ".complete"
 _SECONDS = 60.0
 _LINES = 400
@@ -31,9 +34,15 @@ def releases() -> list[str]:
     return sorted(names, key=lambda name: [int(part) for part in name.split(".")])
 
 
+def providers() -> str:
+    """Return the name of the environment with providers, over the newest release."""
+    return f"{PROVIDERS}{releases()[-1]}"
+
+
 def place(release: str) -> Path:
     """Return the folder of a release's environment."""
-    content = (REQUIREMENTS / f"{release}.txt").read_bytes()
+    names = (release, release.removeprefix(PROVIDERS))
+    content = b"".join((REQUIREMENTS / f"{name}.txt").read_bytes() for name in dict.fromkeys(names))
     python = ".".join(map(str, sys.version_info[:2]))
     digest = hashlib.sha256(python.encode() + content).hexdigest()[:12]
     return Path(sys.prefix) / f"airflow-{digest}"
@@ -74,6 +83,8 @@ def make(release: str, seconds: float | None) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
         _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], end)
+        if release.startswith(PROVIDERS):
+            _lay_over(folder, release.removeprefix(PROVIDERS))
         _run(pip, end)
     except NotMadeError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -81,6 +92,15 @@ def make(release: str, seconds: float | None) -> None:
         raise
     (folder / _COMPLETE).touch()
     _reason_file(release).unlink(missing_ok=True)
+
+
+def _lay_over(folder: Path, release: str) -> None:
+    """Have an environment find what that of a release has."""
+    if python_of(release) is None:
+        raise NotMadeError(f"Airflow {release} is not there: {reason(release)}")
+    inside = ("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
+    below = place(release).joinpath(*inside)
+    folder.joinpath(*inside, "airflow.pth").write_text(f"{below}\n", "utf-8")
 
 
 def _run(command: list[str], end: float | None) -> None:
@@ -102,10 +122,11 @@ def _reason_file(release: str) -> Path:
 
 def main(arguments: list[str]) -> int:
     """Make what is named; return 1 if all had to be there and one is not."""
-    needed = arguments == ["--all"]
-    for release in releases() if needed else arguments:
+    needed, with_providers = arguments == ["--all"], arguments == ["--providers"]
+    wanted = releases() if needed else arguments
+    for release in [releases()[-1], providers()] if with_providers else wanted:
         try:
-            make(release, None if needed else _SECONDS)
+            make(release, None if needed or with_providers else _SECONDS)
         except NotMadeError as error:
             print(f"no tests with Airflow {release}: {error}")
             if needed:

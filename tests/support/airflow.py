@@ -30,6 +30,16 @@ def airflow_python() -> str:
     return str(found)
 
 
+def providers_python() -> str:
+    """Return the interpreter that has providers, too, or skip the test."""
+    given = os.environ.get("AIRFLOW_PROVIDERS_PYTHON")
+    found = given or airflow_env.python_of(airflow_env.providers())
+    if not found:
+        why = airflow_env.reason(airflow_env.providers())
+        pytest.skip(f"providers of Airflow are not there: {why}")
+    return str(found)
+
+
 def run_inside(target: str, *arguments: str, home: Path) -> bytes:
     """Call a function inside, and return what it prints."""
     done = subprocess.run(

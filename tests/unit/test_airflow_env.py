@@ -39,6 +39,30 @@ def test_an_environment_is_kept_for_its_requirements(folder):
     assert python_of("3.9.1") is None
 
 
+def test_providers_lie_over_the_environment_of_the_release(folder, monkeypatch):
+    (folder / "3.9.1.txt").write_text("# nothing\n")
+    (folder / "providers").mkdir()
+    (folder / "providers" / "3.9.1.txt").write_text("slack_sdk==3.48.0\n")
+    name = airflow_env.providers()
+    before = place(name)
+    with pytest.raises(NotMadeError, match="is not there"):
+        make(name, None)
+    (folder / "3.9.1.txt").write_text("six==1.16.0\n")
+    assert place(name) != before
+    monkeypatch.setattr(airflow_env, "_run", lambda *_: None)
+    monkeypatch.setattr(airflow_env.shutil, "rmtree", lambda *_, **__: None)
+    packages = place(name).joinpath(*place_of_packages())
+    packages.mkdir(parents=True)
+    place("3.9.1").mkdir()
+    assert main(["--providers"]) == 0
+    assert (packages / "airflow.pth").read_text().startswith(str(place("3.9.1")))
+    assert python_of(name) is not None
+
+
+def place_of_packages():
+    return "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages"
+
+
 def test_what_cannot_be_installed_in_time_is_said(folder):
     (folder / "3.9.1.txt").write_text("# nothing\n")
     assert "make test" in reason("3.9.1")
