@@ -8,19 +8,26 @@ its flusher writes out. This is the only module that uses nats-py's private name
 """
 
 import asyncio
+import importlib
 import json
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import structlog
-from nats.aio.client import Client
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
-from nats.errors import ProtocolError
 
 from pubsubflow.errors import BusUnavailable
+from pubsubflow.model.lazy_import import hidden
 
+# Websockets alone need it, and each process that a worker starts elsewhere waits for its import.
+with hidden("aiohttp"):
+    import nats.errors
+    from nats.aio import transport
+    from nats.aio.client import Client
+    from nats.aio.subscription import Subscription
+
+NatsError = nats.errors.Error
+NatsFlushTimeout = nats.errors.FlushTimeoutError
 log = structlog.get_logger(__name__)
 
 MessageHandler = Callable[[bytes, bytes, bytes, bytes], None]
@@ -64,7 +71,7 @@ class FrameParser:
         try:
             done, self._need = self._feed(buffer, infos)
         except (ValueError, IndexError) as error:
-            raise ProtocolError from error
+            raise nats.errors.ProtocolError from error
         self._chunks = [buffer[done:]] if done < len(buffer) else []
         self._have = len(buffer) - done
         for info in infos:
@@ -116,7 +123,12 @@ class FrameParser:
         elif kind == _MINUS:
             self._client.on_server_error(line[5:].strip(b"' ").decode())
         elif kind != _PLUS:
-            raise ProtocolError
+            raise nats.errors.ProtocolError
+
+
+def allow_websockets() -> None:
+    """Let clients connect to servers by websockets, too."""
+    vars(transport)["aiohttp"] = importlib.import_module("aiohttp")
 
 
 class ServerWithoutTls(NatsError):  # noqa: N818 - a property of the server

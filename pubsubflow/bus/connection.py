@@ -8,11 +8,10 @@ from logging import DEBUG, ERROR
 from typing import Self
 
 import anyio
-import nats.errors
 import structlog
 
 from pubsubflow.bus import streams
-from pubsubflow.bus.client import MessageHandler, NatsClient
+from pubsubflow.bus.client import MessageHandler, NatsClient, NatsError, NatsFlushTimeout
 from pubsubflow.bus.consumer_stats import ConsumerStats, list_consumer_stats, read_consumer_stats
 from pubsubflow.bus.dial import connect
 from pubsubflow.bus.elections import Elections
@@ -271,9 +270,9 @@ class Bus:
             await self.wait_connected()
             try:
                 await self.client.flush(_BARRIER_SECONDS)
-            except (nats.errors.FlushTimeoutError, OSError):
+            except (NatsFlushTimeout, OSError):
                 continue  # the connection broke in between
-            except nats.errors.Error as error:
+            except NatsError as error:
                 raise BusUnavailable("the bus is closed") from error
             return
 
@@ -368,7 +367,7 @@ class Bus:
             # What was published just before must reach the server: acknowledgements above all.
             try:
                 await self.client.flush(_BARRIER_SECONDS)
-            except (nats.errors.Error, OSError) as error:
+            except (NatsError, OSError) as error:
                 log.warning("bus.flush_failed", error=str(error))
         await self.client.disconnect()
 

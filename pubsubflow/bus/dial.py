@@ -9,14 +9,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-import nats.errors
 
-from pubsubflow.bus.client import NatsClient, ServerWithoutTls
+from pubsubflow.bus.client import NatsClient, NatsError, ServerWithoutTls, allow_websockets
 from pubsubflow.bus.credentials import NkeyFile, retryable, secret_source
 from pubsubflow.bus.settings import BusSettings, without_credentials
 from pubsubflow.errors import BusUnavailable, ConfigError
 
 _PORT = 4222
+_WEBSOCKETS = ("ws", "wss")
 _POLL_SECONDS = 0.05
 _RECONNECT_SECONDS = 0.1
 # A server that hangs, or is cut off, keeps its sockets open: only a PING without PONG shows that.
@@ -55,6 +55,8 @@ async def connect(
         await on_error(error)
 
     options = _options(settings)
+    if any(urlsplit(each).scheme in _WEBSOCKETS for each in settings.urls):
+        allow_websockets()
     client.requires_tls = settings.encrypted
     if settings.nkey_file is not None:
         client.set_nkey(NkeyFile(settings.nkey_file).nkey().public)
@@ -68,7 +70,7 @@ async def connect(
                 reconnected_cb=on_connected,
                 disconnected_cb=on_disconnected,
             )
-        except (nats.errors.Error, OSError, TimeoutError) as error:
+        except (NatsError, OSError, TimeoutError) as error:
             raise _translate_error(settings, error) from error
     if scope.cancelled_caught:
         reason = f": {failure}" if failure else ""

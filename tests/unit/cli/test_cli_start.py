@@ -47,6 +47,13 @@ def test_a_command_that_needs_no_daemon_imports_no_server_library():
     assert not (services | servers | {"pubsubflow.authoring", "cryptography", "jsonschema"}) & found
 
 
+def test_the_process_of_an_attempt_elsewhere_imports_no_http():
+    code = "import sys, pubsubflow.worker.executors.attempt; print(*sys.modules)"
+    found = {*python(code).stdout.split()}
+    assert "nats.aio.client" in found
+    assert not {"aiohttp", "asyncpg"} & found
+
+
 def test_a_daemon_imports_nothing_that_dag_files_need():
     found = {
         *python("import sys, pubsubflow.cli.commands.daemon; print(*sys.modules)").stdout.split()
