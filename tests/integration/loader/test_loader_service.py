@@ -138,7 +138,8 @@ async def test_an_unchanged_folder_costs_nothing(folder, start_loader):
     store = await start_loader(rescan_seconds=0.05)
     folder.dag("last.py", "last")
     await store.until(lambda store: "last" in store.dags())
-    assert set(store.counts.values()) == {1}
+    # The last one may have been seen before it was written to its end.
+    assert {store.counts[file] for file in store.counts if file != "last.py"} == {1}
 
 
 async def test_a_missing_folder_is_a_configuration_error(folder, fork_server, make_store, tmp_path):

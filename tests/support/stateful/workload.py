@@ -93,4 +93,4 @@ class RandomWorkload:
                 next_sweep = anyio.current_time() + SWEEP_SECONDS
             return False
 
-        await harness.signal.wait_until(done, seconds=60, poll_seconds=0.1)
+        await harness.signal.wait_until(done, seconds=300, poll_seconds=0.1)

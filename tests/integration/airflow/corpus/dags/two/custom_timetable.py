@@ -13,7 +13,7 @@ class AfterWorkdayTimetable(Timetable):
         return DataInterval(start=start, end=run_after)
 
     def next_dagrun_info(self, *, last_automated_data_interval, restriction: TimeRestriction):
-        start = restriction.earliest or pendulum.now("UTC")
+        start = last_automated_data_interval.end if last_automated_data_interval else restriction.earliest
         return DagRunInfo.interval(start=start, end=start + timedelta(days=1))
 
 
