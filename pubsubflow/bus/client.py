@@ -127,7 +127,7 @@ class FrameParser:
 
 
 def allow_websockets() -> None:
-    """Let clients connect to servers by websockets, too."""
+    """Enable connections to servers by websockets, which take long to import."""
     vars(transport)["aiohttp"] = importlib.import_module("aiohttp")
 
 
