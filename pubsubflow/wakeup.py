@@ -11,6 +11,7 @@ import structlog
 
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import BusUnavailable
+from pubsubflow.model.wire.subjects import Subjects
 
 log = structlog.get_logger(__name__)
 
@@ -177,3 +178,12 @@ def _notify_when(wakeup: Wakeup, when: Callable[[bytes], bool]) -> Callable[[Mes
             wakeup.notify()
 
     return notify
+
+
+def announce_variable(bus: Bus, name: str) -> None:
+    """Wake the loaders whose files use a variable that has changed."""
+    try:
+        bus.publish(Subjects.VARIABLES_CHANGED, name.encode())
+    except BusUnavailable as error:
+        # The change is stored; loaders find it by their sweep.
+        log.warning("variables.announce_failed", reason=str(error))

@@ -7,7 +7,6 @@ timer, and nothing polls.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -71,7 +70,7 @@ from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.variables import Variables
-from pubsubflow.wakeup import RunEnds
+from pubsubflow.wakeup import RunEnds, announce_variable
 
 log = structlog.get_logger()
 
@@ -211,7 +210,7 @@ class Manager:
             connections=self._connections,
             variables=self._variables,
             execute=self.execute,
-            announce=self._announce_variable,
+            announce=partial(announce_variable, self._bus),
         )
         await group.start(requests.run, stopping)
         beats = self._heartbeats.receive
@@ -224,11 +223,6 @@ class Manager:
             await group.start(self._subscribe, subject, handler, queue, stopping)
         self._consumer.credit(self._settings.credit)
         await group.start(partial(self._consumer.run, stopping))
-
-    def _announce_variable(self, name: str) -> None:
-        # The change is stored: without this, loaders find it by their sweep.
-        with suppress(BusUnavailable):
-            self._bus.publish(Subjects.VARIABLES_CHANGED, name.encode())
 
     async def _watch(self, stopping: anyio.Event) -> None:
         """Save heartbeats, and watch the servers, until `stopping` is set."""

@@ -100,7 +100,7 @@ class Worker:
         self._fork_server = fork_server
         self._settings = settings
         self._cache = cache
-        self._id = self.worker_id = worker_id
+        self.worker_id = worker_id
         self._next_number = count(1)
         self._assignments: dict[int, Assignment] = {}
         self._consumer_of: dict[int, TaskConsumer] = {}
@@ -133,7 +133,9 @@ class Worker:
             ConfigError: JetStream refuses the consumers.
         """
         settings = self._settings
-        self._publisher = ResultPublisher(self._bus, self._id, max_log_bytes=settings.max_log_bytes)
+        self._publisher = ResultPublisher(
+            self._bus, self.worker_id, max_log_bytes=settings.max_log_bytes
+        )
         async with (
             # Until the tasks of the group are over: some remove what is left of their attempts.
             self._offers.opened(),
@@ -164,7 +166,7 @@ class Worker:
         async with anyio.create_task_group() as pulling:
             for consumer in self._consumers:
                 await pulling.start(consumer.puller.run, stopping)
-            log.info("worker.started", worker=self._id, queues=self._offers.queues)
+            log.info("worker.started", worker=self.worker_id, queues=self._offers.queues)
             task_status.started()
             await stopping.wait()
         for pool in self._pools.values():
@@ -175,7 +177,9 @@ class Worker:
                 self._none_left = anyio.Event()
                 await self._none_left.wait()
         if self._assignments:
-            log.warning("worker.drain_timed_out", worker=self._id, killed=len(self._assignments))
+            log.warning(
+                "worker.drain_timed_out", worker=self.worker_id, killed=len(self._assignments)
+            )
         for pool in self._pools.values():
             pool.kill_all()
 
@@ -183,11 +187,11 @@ class Worker:
         """Wait until all results are stored, then publish that the worker has no tasks any more."""
         with anyio.move_on_after(_STOP_SECONDS) as limit:
             await self._publisher.wait_all_stored()
-            message = encode(WorkerLostMessage(self._id))
+            message = encode(WorkerLostMessage(self.worker_id))
             await self._bus.publish_durable(
-                Subjects.WORKER_LOST, message, message_id=f"g.{self._id}"
+                Subjects.WORKER_LOST, message, message_id=f"g.{self.worker_id}"
             )
-        log.info("worker.stopped", worker=self._id, announced=not limit.cancelled_caught)
+        log.info("worker.stopped", worker=self.worker_id, announced=not limit.cancelled_caught)
 
     def _open_pools(self, group: anyio.abc.TaskGroup) -> None:
         settings, stored = self._settings, self._result_settings
@@ -198,7 +202,7 @@ class Worker:
             self._pools[kind] = ProcessPool(
                 settings=settings,
                 runner_settings=runner_settings(
-                    kind, self._id, settings, stored, max_payload=self._bus.max_payload
+                    kind, self.worker_id, settings, stored, max_payload=self._bus.max_payload
                 ),
                 fork_server=self._fork_server,
                 group=group,
@@ -217,7 +221,7 @@ class Worker:
                 settings=attempt_settings(
                     offered, settings, stored, self._bus.settings, self._fork_server.account
                 ),
-                worker=self._id,
+                worker=self.worker_id,
                 group=group,
                 managers=managers,
                 publisher=self._publisher,
@@ -347,7 +351,7 @@ class Worker:
         order = decode_cancel(message.data)
         if order.run == ALL_RUNS:
             self._void_below = max(self._void_below, order.below_delivery)
-            log.warning("worker.orders_void", worker=self._id, reason=order.reason)
+            log.warning("worker.orders_void", worker=self.worker_id, reason=order.reason)
         error = TaskError("Cancelled", order.reason, final=True)
         found = [each for each in self._assignments.values() if is_cancelled(each.header, order)]
         for assignment in found:
@@ -369,7 +373,7 @@ class Worker:
         busy = {kind: pool.busy for kind, pool in self._pools.items()}
         room = self.resources
         heartbeat = Heartbeat(
-            worker=self._id,
+            worker=self.worker_id,
             host=socket.gethostname(),
             pid=os.getpid(),
             slots=settings.processes + settings.async_slots + self._offers.slots,

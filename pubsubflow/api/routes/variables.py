@@ -17,12 +17,12 @@ from pubsubflow.api.http.requests import NoQuery, PageQuery, parse_body, parse_q
 from pubsubflow.api.http.responses import json_response
 from pubsubflow.api.http.routing import Access, Route
 from pubsubflow.bus import Bus
-from pubsubflow.errors import BusUnavailable, ConfigError
+from pubsubflow.errors import ConfigError
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.api.variables import VariableView
 from pubsubflow.model.values.variables import make_variable
-from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.secrets.variables import Variables
+from pubsubflow.wakeup import announce_variable
 
 log = structlog.get_logger(__name__)
 
@@ -128,19 +128,12 @@ class VariableRoutes:
         except ConfigError as error:
             log.warning("variables.change_refused", reason=str(error))
             raise BadRequest(str(error), status=HTTPStatus.CONFLICT) from error
-        self._announce(made.name)
+        announce_variable(self._bus, made.name)
         return json_response(saved.view, HTTPStatus.CREATED if saved.created else HTTPStatus.OK)
 
     async def delete(self, request: web.Request) -> web.Response:
         """Delete a variable."""
         name = request.match_info["name"]
         await self._store.delete(name, expected_revisions(request))
-        self._announce(name)
+        announce_variable(self._bus, name)
         return web.Response(status=HTTPStatus.NO_CONTENT)
-
-    def _announce(self, name: str) -> None:
-        try:
-            self._bus.publish(Subjects.VARIABLES_CHANGED, name.encode())
-        except BusUnavailable as error:
-            # The change is stored; loaders find it by their sweep.
-            log.warning("variables.announce_failed", reason=str(error))
