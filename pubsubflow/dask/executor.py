@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import import_module
-from importlib.metadata import version
 from typing import Any
 
 import anyio
@@ -22,6 +21,7 @@ from pubsubflow.executors import (
     ResultKeeper,
 )
 from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.model.wire.protocol import VERSION
 from pubsubflow.model.wire.stored_results import StoredResult
 
 # They need the extra, which is missing where nobody offers the executor.
@@ -216,9 +216,7 @@ class DaskExecutor(Executor):
 
     def _submit(self, client: Any, attempt: Attempt, result: str) -> Any:
         options: Dask = attempt.options
-        order = remote.AttemptOrder(
-            attempt.label.name, dict(attempt.environment), version("pubsubflow"), result
-        )
+        order = remote.AttemptOrder(attempt.label.name, dict(attempt.environment), VERSION, result)
         annotate = import_module("dask").annotate
         try:
             with annotate(**options.annotations):

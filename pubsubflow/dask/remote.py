@@ -7,7 +7,6 @@ threads. User code is in runners of the host, so it can be stopped, and ends wit
 import asyncio
 import contextlib
 import sys
-from importlib.metadata import version
 from typing import Any
 
 from distributed import WorkerPlugin, get_worker
@@ -28,6 +27,7 @@ from pubsubflow.executors.hosting import (
     decode_report,
     encode_line,
 )
+from pubsubflow.model.wire.protocol import VERSION
 
 _PLUGIN = "pubsubflow-attempts"
 _DRAIN_SECONDS = 20.0
@@ -116,12 +116,11 @@ async def stop_attempt(name: str, dask_worker: Any = None) -> bool:
 
 def _check_release(release: str, address: str) -> None:
     """Raise AttemptEnded if the worker has another minor version than the sender."""
-    here = version("pubsubflow")
-    if here.split(".")[:2] != release.split(".")[:2]:
+    if VERSION.split(".")[:2] != release.split(".")[:2]:
         raise AttemptEnded(
             NOT_BEGUN,
-            f"the Dask worker {address} has pubsubflow {here}, the daemon {release}: install the "
-            "same version",
+            f"the Dask worker {address} has pubsubflow {VERSION}, the daemon {release}: install "
+            "the same version",
         )
 
 

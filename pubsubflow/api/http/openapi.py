@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -25,6 +24,7 @@ from pubsubflow.api.http.problems import PROBLEM
 from pubsubflow.api.http.requests import NoQuery
 from pubsubflow.api.http.routing import NAMES, Access, MediaBody, Route, RouteProvider
 from pubsubflow.model.api.resources import Problem
+from pubsubflow.model.wire.protocol import VERSION
 
 PATH = "/api/v1/openapi.json"
 _NAME = re.compile(r"\{(\w+)\}")
@@ -81,7 +81,7 @@ def document(routes: Iterable[Route]) -> Schema:
         "openapi": "3.1.1",
         "info": {
             "title": "pubsubflow",
-            "version": version("pubsubflow"),
+            "version": VERSION,
             "description": _DESCRIPTION,
         },
         "servers": [{"url": "/"}],

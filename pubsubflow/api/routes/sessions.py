@@ -6,7 +6,6 @@ shows a token once, or follows a link that works once, and gets a cookie that no
 
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Annotated
 from uuid import UUID
 
@@ -38,6 +37,7 @@ from pubsubflow.model.api.auth import MeView, SessionView, SignedOut, SignInLink
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import ANONYMOUS, Principal, Rights, Role, Session, name_of_owner
 from pubsubflow.model.wire.audit_entries import AuditEntry
+from pubsubflow.model.wire.protocol import VERSION
 from pubsubflow.store.auth import SessionStore
 
 LINK_SECONDS = 300.0
@@ -309,7 +309,7 @@ class SessionRoutes:
             datasets=principal.datasets,
             grants=tuple(map(str, principal.grants)),
             sign_in=self._token_cache.required,
-            version=version("pubsubflow"),
+            version=VERSION,
             session=None if principal.session is None else str(principal.session),
             expires_at=expires_at,
         )

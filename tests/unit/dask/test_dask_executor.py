@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import anyio
 import pytest
+from distributed.batched import BatchedSend
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,9 +16,10 @@ from pubsubflow.dask.cluster import Gathered
 from pubsubflow.dask.executor import exit_of
 from pubsubflow.dask.names import dataset_of, kept_of, key_of, label_of, result_of
 from pubsubflow.dask.reasons import LOST_WORKER, why_waiting
-from pubsubflow.dask.remote import AttemptEnded, AttemptOrder
+from pubsubflow.dask.remote import AttemptEnded, AttemptOrder, _check_release
 from pubsubflow.executors import NOT_BEGUN, AttemptExit, AttemptLabel, CannotStart
 from pubsubflow.model.wire.executor_spec import ExecutorSpec
+from pubsubflow.model.wire.protocol import VERSION
 from pubsubflow.model.wire.stored_results import (
     StoredResult,
     decode_stored,
@@ -149,3 +152,15 @@ async def test_what_gathers_while_a_request_runs_goes_in_the_next_one():
         await anyio.wait_all_tasks_blocked()
         go.set()
     assert done == [["a"], ["b", "c", "d"]]
+
+
+def test_the_pause_between_messages_to_a_scheduler_can_be_set_as_it_is():
+    """`DaskCluster.client` sets it where the client of Dask's takes no such argument."""
+    assert BatchedSend(interval="10ms", loop=object()).interval == pytest.approx(0.010)
+
+
+@pytest.mark.parametrize(("release", "begins"), [(VERSION, True), ("0.0.1", False)])
+def test_a_dask_worker_of_another_version_begins_nothing(release, begins):
+    expected = nullcontext() if begins else pytest.raises(AttemptEnded, match="install the same")
+    with expected:
+        _check_release(release, "tcp://10.0.0.1:40000")
