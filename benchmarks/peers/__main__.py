@@ -1,9 +1,11 @@
 """Command line of the suite: measures peers, or prints the table of results.
 
 python -m benchmarks.peers                              # pubsubflow and all peers, for hours
-python -m benchmarks.peers pubsubflow dbos --quick      # two of them, in minutes
+python -m benchmarks.peers --counts brief               # the same with few rounds, in 25 minutes
+python -m benchmarks.peers pubsubflow dbos --counts quick
 python -m benchmarks.peers airflow --workload hop kill --settings tuned
-python -m benchmarks.peers --table [--into README.md]   # what is in the results folder
+python -m benchmarks.peers --table                      # what is in the results folder
+python -m benchmarks.peers --table --publish            # the same, into the pages
 """
 
 import argparse
@@ -12,11 +14,11 @@ import sys
 from pathlib import Path
 
 from benchmarks.peers.adapters import PEERS
-from benchmarks.peers.counts import FULL, QUICK
+from benchmarks.peers.counts import COUNTS, FULL
 from benchmarks.peers.environment import cache_folder
+from benchmarks.peers.pages import in_order, publish, whole
 from benchmarks.peers.results import read
 from benchmarks.peers.suite import measure
-from benchmarks.peers.table import markdown, newest, put_into
 from benchmarks.peers.workloads import WORKLOADS
 from benchmarks.report import RESULTS
 
@@ -36,11 +38,17 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--settings", nargs="+", metavar="NAME", help="default, tuned; by default what a peer has"
     )
-    parser.add_argument("--quick", action="store_true", help="few rounds, for a first look")
+    parser.add_argument(
+        "--counts", choices=COUNTS, default=FULL.name, help="how much is measured (default: full)"
+    )
     parser.add_argument("--cache", type=Path, default=cache_folder(), help="of environments")
     parser.add_argument("--results", type=Path, default=RESULTS / "peers", help="folder of results")
     parser.add_argument("--table", action="store_true", help="measure nothing, print the table")
-    parser.add_argument("--into", type=Path, metavar="PAGE", help="write the table into a page")
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help="keep the results in benchmarks/peers/measured, and write their tables into the pages",
+    )
     options = parser.parse_args()
     unknown = set(options.peers) - set(PEERS)
     if unknown:
@@ -54,12 +62,11 @@ def _measure(options: argparse.Namespace) -> bool:
         kind = PEERS[name]
         for settings in options.settings or kind.settings:
             if settings in kind.settings:
-                counts = QUICK if options.quick else FULL
                 result = measure(
                     kind,
                     settings,
                     options.workload,
-                    counts,
+                    COUNTS[options.counts],
                     cache=options.cache,
                     results=options.results,
                 )
@@ -68,17 +75,16 @@ def _measure(options: argparse.Namespace) -> bool:
 
 
 def _show(options: argparse.Namespace) -> None:
-    results = newest(read(path) for path in sorted(options.results.glob("*.json")))
-    order = options.peers or list(PEERS)
+    results = in_order(read(path) for path in sorted(options.results.glob("*.json")))
+    if options.publish:
+        publish(results)
     chosen = [
         each
         for each in results
-        if each.peer in order and (not options.settings or each.settings in options.settings)
+        if each.peer in (options.peers or PEERS)
+        and (not options.settings or each.settings in options.settings)
     ]
-    table = markdown(sorted(chosen, key=lambda each: (order.index(each.peer), each.settings)))
-    if options.into is not None:
-        put_into(options.into, table)
-    print(table)
+    print(whole(chosen))
 
 
 def main() -> int:

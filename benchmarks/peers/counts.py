@@ -15,8 +15,11 @@ class Counts(Struct, frozen=True):
         idle_seconds: Of the idle measurement, after a quarter of that to come to rest.
         kills: How often the peer is killed.
         kill_events, kill_rate: Events around each kill, and how many a second.
-        patience_seconds: How long to wait for anything; an event that has not been worked off so
-            long after the kill counts as lost.
+        lost_seconds: An event that has not been worked off so long after the last one counts as
+            lost.
+        patience_seconds: How long to wait for anything else.
+        workload_seconds: After which no further round of a workload begins; one counts always.
+        peer_seconds: After which no further workload begins.
     """
 
     name: str
@@ -30,7 +33,10 @@ class Counts(Struct, frozen=True):
     kills: int
     kill_events: int
     kill_rate: float
+    lost_seconds: float
     patience_seconds: float
+    workload_seconds: float
+    peer_seconds: float
 
 
 FULL = Counts(
@@ -45,7 +51,27 @@ FULL = Counts(
     kills=3,
     kill_events=100,
     kill_rate=10,
+    lost_seconds=300,
     patience_seconds=300,
+    workload_seconds=600,
+    peer_seconds=7200,
+)
+BRIEF = Counts(
+    name="brief",
+    rounds=20,
+    chains=3,
+    starts=1,
+    bursts=2,
+    runs=10,
+    posts=200,
+    idle_seconds=15,
+    kills=1,
+    kill_events=50,
+    kill_rate=10,
+    lost_seconds=60,
+    patience_seconds=40,
+    workload_seconds=10,
+    peer_seconds=240,
 )
 QUICK = Counts(
     name="quick",
@@ -59,7 +85,10 @@ QUICK = Counts(
     kills=1,
     kill_events=30,
     kill_rate=10,
+    lost_seconds=90,
     patience_seconds=90,
+    workload_seconds=60,
+    peer_seconds=1200,
 )
 LEAST = Counts(
     name="least",
@@ -73,5 +102,9 @@ LEAST = Counts(
     kills=1,
     kill_events=10,
     kill_rate=20,
+    lost_seconds=60,
     patience_seconds=60,
+    workload_seconds=60,
+    peer_seconds=600,
 )
+COUNTS = {each.name: each for each in (FULL, BRIEF, QUICK, LEAST)}

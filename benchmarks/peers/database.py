@@ -1,11 +1,13 @@
 """PostgreSQL for the peers: the same server with the same settings, fsync on, for each of them."""
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import asyncpg
 import psutil
 
 from benchmarks.peers.ports import free_port, listens
@@ -15,6 +17,17 @@ from pubsubflow.embedded.os_account import choose_account
 
 SETTINGS = {"max_connections": "300", "shared_buffers": "256MB"}
 """What differs from PostgreSQL's defaults."""
+_SHOWN = (
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "shared_buffers",
+    "max_connections",
+    "max_wal_size",
+    "jit",
+)
 _READY_SECONDS = 60
 _NAME = "postgres"
 
@@ -38,6 +51,19 @@ class Database:
     def processes(self) -> list[psutil.Process]:
         """Return the server and its backends."""
         return self._group.processes()
+
+
+def settings_of(dsn: str | None) -> dict[str, str]:
+    """Return the settings of a server that decide what a commit costs; none of no server."""
+    return asyncio.run(_settings(dsn)) if dsn else {}
+
+
+async def _settings(dsn: str) -> dict[str, str]:
+    connection = await asyncpg.connect(dsn)
+    try:
+        return {name: await connection.fetchval(f"SHOW {name}") for name in _SHOWN}
+    finally:
+        await connection.close()
 
 
 @contextmanager

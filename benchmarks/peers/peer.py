@@ -80,8 +80,9 @@ class Peer(ABC):
     """An orchestrator under test.
 
     Workloads are requested by name: `one` (a task), `slow` (a task of 0.2 s), `pair` (two
-    workflows, the second follows the first), `chain` (ten that follow one another) and `ten` (a
-    workflow of ten tasks). Tasks mark their starts and ends by `task_marks.body`.
+    workflows, the second follows the first), `chain` (ten that follow one another), `fan` (ten that
+    one event starts) and `ten` (a workflow of ten tasks). Tasks mark their starts and ends by
+    `task_marks.body`.
 
     Args:
         site: Where it runs.
@@ -89,12 +90,10 @@ class Peer(ABC):
     Attributes:
         name: As in `python -m benchmarks.peers NAME`, and of its requirements file.
         settings: Name of settings → variables; `default` sets what is needed to run at all.
-        needs_database: Whether the suite gives it a PostgreSQL.
     """
 
     name: ClassVar[str]
     settings: ClassVar[Mapping[str, Mapping[str, str]]]
-    needs_database: ClassVar[bool] = True
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -148,6 +147,16 @@ class Peer(ABC):
 
     def close(self) -> None:  # noqa: B027 - most keep nothing
         """End what it keeps in the suite's process."""
+
+    @classmethod
+    def needs_database(cls, settings: str) -> bool:
+        """Return whether the suite gives it a PostgreSQL, with these settings."""
+        del settings
+        return True
+
+    def postgres_dsn(self) -> str | None:
+        """Return the address of its PostgreSQL, once it runs; None without one."""
+        return self.site.database.url()
 
     @classmethod
     def own_environment(cls) -> Environment | None:

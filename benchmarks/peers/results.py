@@ -11,6 +11,7 @@ import psutil
 from msgspec import Struct
 
 Better = Literal["less", "more"]
+_BUSY_SECONDS = 1
 
 
 class Figure(Struct, frozen=True, omit_defaults=True):
@@ -39,7 +40,8 @@ class Machine(Struct, frozen=True):
     """The machine that a result is from.
 
     Attributes:
-        load: Average of the last minute, when the peer's first workload began.
+        load: Average of the last minute, before the peer was started.
+        busy_percent: Share of all cores that was in use then, by others.
     """
 
     system: str
@@ -47,6 +49,7 @@ class Machine(Struct, frozen=True):
     memory_gigabytes: float
     python: str
     load: float
+    busy_percent: float
 
 
 class Result(Struct, frozen=True):
@@ -57,7 +60,8 @@ class Result(Struct, frozen=True):
         peer, version: Of the peer.
         settings: Name of the settings.
         variables: What the settings set.
-        counts: How much was measured, `full` or `quick`.
+        postgres: Settings of the PostgreSQL that it used, as that says them; empty without one.
+        counts: Name of the counts: how much was measured.
         failed: Workload → why it has no figures.
     """
 
@@ -68,6 +72,7 @@ class Result(Struct, frozen=True):
     variables: dict[str, str]
     counts: str
     machine: Machine
+    postgres: dict[str, str] = {}
     figures: list[Figure] = []
     failed: dict[str, str] = {}
 
@@ -80,6 +85,7 @@ def this_machine() -> Machine:
         memory_gigabytes=round(psutil.virtual_memory().total / 2**30, 1),
         python=platform.python_version(),
         load=round(os.getloadavg()[0], 2),
+        busy_percent=psutil.cpu_percent(_BUSY_SECONDS),
     )
 
 
@@ -89,14 +95,19 @@ def now() -> str:
 
 
 def write(result: Result, folder: Path) -> Path:
-    """Write a result, replacing an earlier version of the same one at once."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a result into a folder; an earlier version of the same one is replaced."""
     moment = result.at.replace(":", "")
     path = folder / f"{result.peer}-{result.settings}-{moment}.json"
-    draft = path.with_suffix(".draft")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
-    draft.replace(path)
+    save(result, path)
     return path
+
+
+def save(result: Result, path: Path) -> None:
+    """Write a result's file, replacing an earlier one at once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".draft")
+    draft.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    draft.replace(path)
 
 
 def read(path: Path) -> Result:

@@ -1,6 +1,7 @@
 """Suite: installs a peer, runs the workloads on it, and keeps its result file up to date."""
 
 import tempfile
+import time
 import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,7 +10,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from benchmarks.peers.counts import Counts
-from benchmarks.peers.database import database
+from benchmarks.peers.database import database, settings_of
 from benchmarks.peers.environment import environment
 from benchmarks.peers.peer import Peer, Site
 from benchmarks.peers.results import Result, now, this_machine, write
@@ -50,7 +51,7 @@ def measure(
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="psf-peer-")))
         folder.chmod(0o755)
         server = None
-        if kind.needs_database:
+        if kind.needs_database(settings):
             place = folder / "database"
             place.mkdir()
             server = exits.enter_context(database(place))
@@ -60,14 +61,34 @@ def measure(
         try:
             peer.prepare()
             peer.start()  # compiles modules, and makes what a first start makes
+            result = replace(result, postgres=settings_of(peer.postgres_dsn()))
         except Exception as error:  # noqa: BLE001 - the next peer is measured all the same
             return _failed(result, "install", error, results)
-        for name in WORKLOADS:
-            if name in workloads:
-                print(f"{kind.name}, {settings}: {name} …", flush=True)
-                result = _with(result, name, peer, counts)
-                write(result, results)
+        chosen = [name for name in WORKLOADS if name in workloads]
+        until = time.monotonic() + counts.peer_seconds
+        for number, name in enumerate(chosen):
+            print(f"{kind.name}, {settings}: {name} …", flush=True)
+            result = _with(result, name, peer, counts)
+            reason = _revive(peer) if name in result.failed else ""
+            if time.monotonic() > until:
+                reason = reason or f"not begun: {counts.peer_seconds:g} s were over"
+            if reason:
+                left = dict.fromkeys(chosen[number + 1 :], reason)
+                result = replace(result, failed=result.failed | left)
+            write(result, results)
+            if reason:
+                break
     return result
+
+
+def _revive(peer: Peer) -> str:
+    """Start a peer anew that may hang or be half dead; return why that failed, if it did."""
+    try:
+        peer.kill()
+        peer.start()
+    except (OSError, RuntimeError) as error:
+        return f"not begun: it did not start again: {error}"
+    return ""
 
 
 def _with(result: Result, name: str, peer: Peer, counts: Counts) -> Result:

@@ -1,11 +1,12 @@
-"""Table of results: a column for each peer and its settings, the newest result of each."""
+"""Tables of results: a row for each figure, a column for each peer with its settings."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from benchmarks.peers.results import Figure, Result
 
-_BEGIN, _END = "<!-- peers -->", "<!-- /peers -->"
+QUIET_PERCENT = 15
+"""A machine is quiet if others use less of its cores."""
+_CAUSE_CHARACTERS = 160
 
 
 def newest(results: Iterable[Result]) -> list[Result]:
@@ -16,6 +17,11 @@ def newest(results: Iterable[Result]) -> list[Result]:
         if key not in found or found[key].at < result.at:
             found[key] = result
     return list(found.values())
+
+
+def quiet(result: Result) -> bool:
+    """Return whether the machine had nothing else to do when the measurement began."""
+    return result.machine.busy_percent < QUIET_PERCENT
 
 
 def shown(figure: Figure) -> str:
@@ -43,37 +49,48 @@ def _names(results: Sequence[Result]) -> list[str]:
     return found
 
 
-def markdown(results: Sequence[Result]) -> str:
-    """Return the table, and a line about each column."""
+def markdown(results: Sequence[Result], names: Sequence[str] = ()) -> str:
+    """Return a table.
+
+    Args:
+        results: One a column.
+        names: Of figures, one a row; by default of all.
+    """
     heads = [f"{each.peer} {each.version}, {each.settings}" for each in results]
     lines = ["| figure | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    for name in _names(results):
+    for name in names or _names(results):
         cells = []
         for result in results:
             values = [shown(each) for each in result.figures if each.name == name]
             cells.append(values[0] if values else "")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines.append("")
-    for head, result in zip(heads, results, strict=True):
-        machine = result.machine
-        failed = "".join(f"; `{name}` failed" for name in result.failed)
-        lines.append(
-            f"- {head}: {result.at[:10]}, {machine.cores} cores, {machine.memory_gigabytes:g} GiB,"
-            f" Python {machine.python}, load {machine.load:g} at the beginning,"
-            f" {result.counts} counts{failed}."
-        )
     return "\n".join(lines) + "\n"
 
 
-def put_into(page: Path, table: str) -> None:
-    """Replace what a page has between its marks by a table.
+def conditions(results: Sequence[Result]) -> str:
+    """Return a line about each result: when and where it was measured, and what failed in it."""
+    lines = []
+    for result in results:
+        machine = result.machine
+        lines.append(
+            f"- {result.peer} {result.version}, {result.settings}: {result.at[:10]},"
+            f" {machine.cores} cores, {machine.memory_gigabytes:g} GiB, Python {machine.python},"
+            f" {result.counts} counts; measured at load {machine.load:g}, with"
+            f" {machine.busy_percent:g} % of the cores busy with other work."
+        )
+        lines += [f"    - `{name}`: {_cause(text)}" for name, text in result.failed.items()]
+        lines += [
+            f"    - {each.name}: {each.note}."
+            for each in result.figures
+            if each.note and each.name in _WITH_NOTES
+        ]
+    return "\n".join(lines) + "\n"
 
-    Raises:
-        ValueError: The page has no such marks.
-    """
-    text = page.read_text("utf-8")
-    head, begin, rest = text.partition(_BEGIN)
-    _, end, tail = rest.partition(_END)
-    if not (begin and end):
-        raise ValueError(f"{page}: put {_BEGIN} and {_END} where the table belongs")
-    page.write_text(f"{head}{_BEGIN}\n{table}{_END}{tail}", "utf-8")
+
+def _cause(text: str) -> str:
+    """Return the first line of an error, without what would end a line of Markdown."""
+    line = text.strip().splitlines()[0].replace("|", "\\|").replace("<", "&lt;")
+    return line if len(line) <= _CAUSE_CHARACTERS else f"{line[:_CAUSE_CHARACTERS]} …"
+
+
+_WITH_NOTES = ("events lost", "no-op tasks a second, ten a run")

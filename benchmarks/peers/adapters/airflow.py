@@ -10,8 +10,8 @@ from benchmarks.peers.ports import free_port
 from benchmarks.peers.senders import RefusedError, rate_of
 
 _COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
-_BY_EVENT = ("one", "slow")
-_DAGS = 16
+_BY_EVENT = ("one", "slow", "fan")
+_DAGS = 26
 _SECRET = "peers" * 10
 _NEEDED = {
     "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
@@ -38,7 +38,7 @@ _TUNED = {
 
 
 class Airflow(ServedPeer):
-    """Asset events start `one` and `slow`, runs of the API the others."""
+    """Asset events start `one`, `slow` and `fan`, runs of the API the others."""
 
     name = "airflow"
     settings: ClassVar[Mapping[str, Mapping[str, str]]] = {

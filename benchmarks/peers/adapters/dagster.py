@@ -8,7 +8,7 @@ from benchmarks.peers.peer import Site
 from benchmarks.peers.ports import free_port
 from benchmarks.peers.senders import RefusedError, rate_of
 
-_BY_EVENT = ("one", "slow")
+_BY_EVENT = ("one", "slow", "fan")
 _LOCATION = "peers"
 _LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -42,7 +42,7 @@ _WORKSPACE = (
 
 
 class Dagster(ServedPeer):
-    """Materialisations that are reported start `one` and `slow` by sensors, GraphQL the others."""
+    """Reported materialisations start `one`, `slow` and `fan` by sensors, GraphQL the others."""
 
     name = "dagster"
     settings: ClassVar[Mapping[str, Mapping[str, str]]] = {

@@ -1,4 +1,4 @@
-"""Libraries on PostgreSQL: a worker program, and a client program that sends from outside."""
+"""Peers that are used as a library: a worker program, and a client program that sends to it."""
 
 import subprocess
 from abc import abstractmethod
@@ -15,8 +15,7 @@ _READY = "ready"
 class LibraryPeer(Peer):
     """A peer that is a library: its program has the modes `prepare`, `worker` and `client`.
 
-    The client is not killed with the peer: it is what sends from outside. Its calls write to
-    PostgreSQL, which lives on.
+    The client is not killed with the peer: it is what sends from outside.
 
     Attributes:
         program: In `programs/`. As a worker it makes the file $PEERS_READY once it takes work.
@@ -31,15 +30,19 @@ class LibraryPeer(Peer):
 
     @abstractmethod
     def address(self) -> str:
-        """Return the database's address, with the scheme that the library wants."""
+        """Return the address of what the library connects to, as it wants it."""
+
+    def place(self) -> None:
+        """Place the program and set its variables."""
+        self._path: Path = self.site.place_program(self.program)
+        self.site.environ |= {
+            "PEERS_ADDRESS": self.address(),
+            "PEERS_READY": str(self._ready),
+        }
 
     def prepare(self) -> None:
         """Place the program and have it make its tables."""
-        self._path: Path = self.site.place_program(self.program)
-        self.site.environ |= {
-            "PEERS_DATABASE": self.address(),
-            "PEERS_READY": str(self._ready),
-        }
+        self.place()
         with (self.site.folder / "prepare.log").open("wb") as log:
             subprocess.run(
                 self.order("prepare"),

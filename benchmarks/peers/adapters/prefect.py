@@ -9,13 +9,13 @@ from benchmarks.peers.adapters.served import ServedPeer
 from benchmarks.peers.peer import Site
 from benchmarks.peers.senders import rate_of
 
-_BY_EVENT = ("one", "slow")
+_BY_EVENT = ("one", "slow", "fan")
 _DEPLOYMENTS = (
     "one",
     "slow",
     "pair",
     "pair-down",
-    *(f"chain-{index}" for index in range(10)),
+    *(f"{name}-{index}" for name in ("chain", "fan") for index in range(10)),
     "ten",
 )
 _NEEDED = {
@@ -31,7 +31,7 @@ _TUNED = {
 
 
 class Prefect(ServedPeer):
-    """Events start `one` and `slow` by automations, flow runs of the API start the others."""
+    """Events start `one`, `slow` and `fan` by automations, flow runs of the API the others."""
 
     name = "prefect"
     settings: ClassVar[Mapping[str, Mapping[str, str]]] = {

@@ -1,4 +1,4 @@
-"""Airflow's DAGs of the suite: `one` and `slow` by asset events, the others by runs of the API."""
+"""Airflow's DAGs of the suite: `one`, `slow` and `fan` by asset events, the others by runs."""
 
 from airflow.sdk import DAG, Asset, task
 from task_marks import body
@@ -37,6 +37,9 @@ dag("pair_down", "pair.down", [Asset("hop")])
 for index in range(10):
     schedule = [Asset(f"link{index}")] if index else None
     dag(f"chain_{index}", f"chain.{index}", schedule, [Asset(f"link{index + 1}")])
+
+for index in range(10):
+    dag(f"fan_{index}", f"fan.{index}", [Asset("fan")])
 
 with DAG("ten", schedule=None, **COMMON) as ten:
     for index in range(10):

@@ -39,11 +39,11 @@ def job(name, label, emits=None):
 
 
 def sensor(asset, starts):
-    """Make a sensor that starts a run for each materialisation of an asset."""
+    """Make a sensor that starts a run of each job for each materialisation of an asset."""
 
     @dg.sensor(
         name=f"on_{asset}",
-        job=starts,
+        jobs=starts,
         minimum_interval_seconds=SENSOR_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -54,7 +54,12 @@ def sensor(asset, starts):
         for record in found.records:
             metadata = record.asset_materialization.metadata
             key = metadata["key"].value if "key" in metadata else "-"
-            yield dg.RunRequest(run_key=str(record.storage_id), tags={KEY: str(key)})
+            for each in starts:
+                yield dg.RunRequest(
+                    run_key=f"{each.name}-{record.storage_id}",
+                    job_name=each.name,
+                    tags={KEY: str(key)},
+                )
         if found.records:
             context.update_cursor(found.cursor)
 
@@ -70,6 +75,9 @@ jobs = {
 for index in range(10):
     jobs[f"chain_{index}"] = job(f"chain_{index}", f"chain.{index}", f"link{index + 1}")
 
+for index in range(10):
+    jobs[f"fan_{index}"] = job(f"fan_{index}", f"fan.{index}")
+
 ops = [marked(f"ten.{index}", f"ten_{index}") for index in range(10)]
 
 
@@ -80,11 +88,12 @@ def ten():
         op()
 
 
-watched = {"one": "one", "slow": "slow", "hop": "pair_down"}
-watched |= {f"link{index}": f"chain_{index}" for index in range(1, 10)}
+watched = {"one": ["one"], "slow": ["slow"], "hop": ["pair_down"]}
+watched |= {f"link{index}": [f"chain_{index}"] for index in range(1, 10)}
+watched["fan"] = [f"fan_{index}" for index in range(10)]
 
 defs = dg.Definitions(
-    assets=[dg.AssetSpec(name) for name in ("one", "slow", "unheard")],
+    assets=[dg.AssetSpec(name) for name in ("one", "slow", "fan", "unheard")],
     jobs=[*jobs.values(), ten],
-    sensors=[sensor(asset, jobs[name]) for asset, name in watched.items()],
+    sensors=[sensor(asset, [jobs[name] for name in names]) for asset, names in watched.items()],
 )

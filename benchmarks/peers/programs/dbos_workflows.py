@@ -9,7 +9,7 @@ from client_loop import serve
 from dbos import DBOS, DBOSClient
 from task_marks import body
 
-ADDRESS = os.environ["PEERS_DATABASE"]
+ADDRESS = os.environ["PEERS_ADDRESS"]
 POLL_SECONDS = float(os.environ["PEERS_POLL_SECONDS"])
 QUEUE, UNHEARD = "peers", "unheard"
 VERSION = "peers"  # a restart recovers workflows of its own version alone
@@ -54,6 +54,19 @@ def chain(key, index=0):
     step(f"chain.{index}", key, DBOS.workflow_id)
     if index < 9:
         queues[QUEUE].enqueue(chain, key, index + 1)
+
+
+@DBOS.workflow()
+def fan(key):
+    """Enqueue ten workflows."""
+    for index in range(10):
+        queues[QUEUE].enqueue(fanned, key, index)
+
+
+@DBOS.workflow()
+def fanned(key, index):
+    """One of ten."""
+    step(f"fan.{index}", key, DBOS.workflow_id)
 
 
 @DBOS.workflow()

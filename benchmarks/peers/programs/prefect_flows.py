@@ -66,6 +66,16 @@ def link(index):
     return chain
 
 
+def fanned(index):
+    """Make a flow of the fan."""
+
+    @flow(name=f"fan-{index}")
+    def fan(key: str):
+        step(f"fan.{index}", key, flow_run.id)
+
+    return fan
+
+
 def trigger(name):
     """Make a trigger that hands on an event's key."""
     return DeploymentEventTrigger(
@@ -100,6 +110,10 @@ if __name__ == "__main__":
                 f"chain-{index}", triggers=[trigger(f"link{index}")] if index else []
             )
             for index, each in enumerate(links)
+        ),
+        *(
+            fanned(index).to_deployment(f"fan-{index}", triggers=[trigger("fan")])
+            for index in range(10)
         ),
     ]
     serve(*deployments, limit=int(os.environ["PEERS_LIMIT"]))

@@ -9,7 +9,7 @@ import procrastinate
 from client_loop import serve
 from task_marks import SLOW_SECONDS, body, mark
 
-ADDRESS = os.environ["PEERS_DATABASE"]
+ADDRESS = os.environ["PEERS_ADDRESS"]
 CONCURRENCY = int(os.environ["PEERS_CONCURRENCY"])
 RETRY_STALLED = bool(os.environ["PEERS_RETRY_STALLED"])
 STALLED_SECONDS = 10
@@ -50,6 +50,18 @@ async def chain(context, key, index=0):
     body(f"chain.{index}", [key], context.job.id)
     if index < 9:
         await chain.defer_async(key=key, index=index + 1)
+
+
+@worker_app.task(name="fan")
+async def fan(key):
+    """Defer ten jobs."""
+    await fanned.batch_defer_async(*({"key": key, "index": index} for index in range(10)))
+
+
+@worker_app.task(name="fanned", pass_context=True)
+async def fanned(context, key, index):
+    """Mark itself."""
+    body(f"fan.{index}", [key], context.job.id)
 
 
 @worker_app.task(name="ten")

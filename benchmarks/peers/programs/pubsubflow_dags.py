@@ -32,6 +32,10 @@ links = [Dataset("peers://chain"), *(Dataset(f"peers://chain/{index}") for index
 for index in range(10):
     _dag(f"chain.{index}", links[index], [links[index + 1]])
 
+fan = Dataset("peers://fan")
+for index in range(10):
+    _dag(f"fan.{index}", fan)
+
 ten = Dataset("peers://ten")
 with DAG("ten", schedule=ten, max_active_runs=1000):
     for index in range(10):

@@ -1,16 +1,23 @@
 """The side-by-side suite's statistics, table and settings; its runs are tests/integration/peers."""
 
+import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from benchmarks.peers.adapters import PEERS
+from benchmarks.peers.counts import LEAST
 from benchmarks.peers.environment import REQUIREMENTS, pinned_version
 from benchmarks.peers.kills import Sender
 from benchmarks.peers.marks import Mark, Marks, parse
+from benchmarks.peers.pages import PAGES, between, measured, put_into, summary, whole
+from benchmarks.peers.peer import Peer
 from benchmarks.peers.results import Figure, Machine, Result, read, write
 from benchmarks.peers.statistics import median_figure, outcome
-from benchmarks.peers.table import markdown, newest, put_into, shown
+from benchmarks.peers.suite import measure
+from benchmarks.peers.table import conditions, markdown, newest, shown
 
 PAGE = Path(__file__).parents[3] / "docs" / "peers.md"
 
@@ -19,8 +26,10 @@ def mark(moment, key, phase, run="r"):
     return Mark(moment, "slow", key, phase, run)
 
 
-def result(peer="dbos", at="2026-11-30T07:00:00Z", settings="default", figures=(), **more):
-    machine = Machine("Linux", 2, 24, "3.11.7", 0.5)
+def result(
+    peer="dbos", at="2026-11-30T07:00:00Z", settings="default", figures=(), busy=2.0, **more
+):
+    machine = Machine("Linux", 2, 24, "3.11.7", 0.5, busy)
     return Result(at, peer, "1.0", settings, {}, "full", machine, figures=list(figures), **more)
 
 
@@ -109,16 +118,47 @@ def test_the_table_has_a_column_for_the_newest_result_of_each():
     other = result(
         "airflow", figures=[Figure("hop", 4, "ms"), Figure("lost", 1, "")], failed={"kill": "x"}
     )
-    table = markdown(newest([old, new, other]))
-    assert table.splitlines()[:5] == [
+    found = newest([old, new, other])
+    assert markdown(found).splitlines() == [
         "| figure | dbos 1.0, default | airflow 1.0, default |",
         "|---|---|---|",
         "| start | 2 s |  |",
         "| hop | 3 ms | 4 ms |",
         "| lost |  | 1 |",
     ]
-    assert "2026-11-30, 2 cores" in table
-    assert "`kill` failed" in table
+    assert markdown(found, ["hop"]).splitlines()[2:] == ["| hop | 3 ms | 4 ms |"]
+
+
+def test_what_failed_is_shown_with_its_cause_and_the_load_of_the_machine():
+    found = result(failed={"kill": "TimeoutError: 3 of 9 <a|b>\nmore"}, busy=80.0)
+    assert conditions([found]).splitlines() == [
+        (
+            "- dbos 1.0, default: 2026-11-30, 2 cores, 24 GiB, Python 3.11.7, full counts;"
+            " measured at load 0.5, with 80 % of the cores busy with other work."
+        ),
+        "    - `kill`: TimeoutError: 3 of 9 &lt;a\\|b>",
+    ]
+
+
+def test_the_readme_shows_what_a_quiet_machine_measured_and_the_best_settings_of_each():
+    figures = [Figure("event → first line", 3, "ms")]
+    ours = result("pubsubflow", figures=figures)
+    same = result("pubsubflow", settings="same-postgres", figures=figures)
+    default, tuned = result(figures=figures), result(settings="tuned", figures=figures)
+    assert summary([ours, same, default, tuned]).splitlines() == [
+        "| figure | pubsubflow 1.0, default | dbos 1.0, tuned |",
+        "|---|---|---|",
+        "| event → first line | 3 ms | 3 ms |",
+    ]
+    busy = result(figures=figures, busy=80.0)
+    assert "3 ms" not in summary([ours, busy])
+    assert "busy" in whole([ours, busy])
+    assert "busy with other work: " not in whole([ours, default])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_tables_of_the_pages_are_what_the_suite_has_measured(page):
+    assert between(page) == PAGES[page](measured())
 
 
 def test_a_page_gets_the_table_between_its_marks(tmp_path):
@@ -129,6 +169,72 @@ def test_a_page_gets_the_table_between_its_marks(tmp_path):
     page.write_text("nothing")
     with pytest.raises(ValueError, match="peers"):
         put_into(page, "")
+
+
+class Refusing(Peer):
+    """Starts as often as it is told, and refuses every event."""
+
+    name = "refusing"
+    settings: ClassVar = {"default": {}}
+    starts: ClassVar[list[str]]
+
+    @classmethod
+    def own_environment(cls):
+        return cls.here("1.0")
+
+    @classmethod
+    def needs_database(cls, _settings):
+        return False
+
+    def prepare(self):
+        self.started = 0
+
+    def commands(self):
+        self.started += 1
+        return {"it": [sys.executable, "-c", self.starts[self.started - 1]]}
+
+    def is_ready(self):
+        return (self.site.folder / "it.log").read_text().count("up") == self.started
+
+    def send(self, _workload, _keys):
+        raise ConnectionRefusedError("full")
+
+    def post(self, _count, clients):
+        return 7.0 * clients
+
+    def postgres_dsn(self):
+        return None
+
+
+UP = "print('up', flush=True); import time; time.sleep(600)"
+
+
+def measured_of(starts, folder, workloads, **counts):
+    kind = type("Refusing", (Refusing,), {"starts": starts})
+    limits = replace(LEAST, **counts)
+    return measure(kind, "default", workloads, limits, cache=folder, results=folder)
+
+
+def test_a_workload_that_fails_is_noted_and_the_peer_started_again_for_the_next(tmp_path):
+    found = measured_of([UP, UP], tmp_path, ["event", "posts"])
+    assert found.failed == {"event": "ConnectionRefusedError: full"}
+    assert [each.value for each in found.figures] == [7, 56]
+    (written,) = tmp_path.glob("*.json")
+    assert read(written) == found
+
+
+def test_a_peer_that_does_not_start_again_is_given_up_with_the_cause(tmp_path):
+    found = measured_of([UP, "raise SystemExit('disk full')"], tmp_path, ["event", "hop", "posts"])
+    assert found.figures == []
+    assert found.failed.keys() == {"event", "hop", "posts"}
+    assert "did not start again: it ended with 1" in found.failed["posts"]
+    assert "disk full" in found.failed["posts"]
+
+
+def test_a_peer_whose_time_is_over_is_given_up(tmp_path):
+    found = measured_of([UP], tmp_path, ["idle", "posts", "kill"], peer_seconds=0)
+    assert [each.name for each in found.figures] == ["idle, share of a core", "idle, memory (PSS)"]
+    assert found.failed == dict.fromkeys(["posts", "kill"], "not begun: 0 s were over")
 
 
 def test_a_result_is_read_as_it_was_written(tmp_path):
