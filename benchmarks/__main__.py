@@ -9,8 +9,9 @@ import importlib
 import sys
 from pathlib import Path
 
+from benchmarks.goals import scenarios
 from benchmarks.paired import compare
-from benchmarks.report import Report
+from benchmarks.report import Report, newest_figures, print_tables
 
 SCENARIOS = (
     *(
@@ -18,7 +19,6 @@ SCENARIOS = (
         "commands",
         "hot_path",
         "hop_costs",
-        "commands",
         "calls",
         "throughput",
         "load",
@@ -55,6 +55,14 @@ def _parse() -> argparse.Namespace:
         metavar="PATH",
         help="run another checkout, with its own .venv, in turn with this one and compare medians",
     )
+    parser.add_argument(
+        "--goals", action="store_true", help="run the scenarios alone that decide the goals"
+    )
+    parser.add_argument(
+        "--table",
+        action="store_true",
+        help="run nothing: print the newest figures of each scenario",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of --against (default: 5)")
     options = parser.parse_args()
     unknown = set(options.scenarios) - set(SCENARIOS)
@@ -67,10 +75,7 @@ def _run(names: tuple[str, ...]) -> bool:
     report = Report()
     for name in names:
         print(f"{name} …", flush=True)
-        try:
-            report.add(name, importlib.import_module(f"benchmarks.{name}").run())
-        except Exception as error:  # noqa: BLE001 - the other scenarios are measured all the same
-            report.fail(name, error)
+        report.measure(name, importlib.import_module(f"benchmarks.{name}").run)
     report.show()
     return not report.failed
 
@@ -78,7 +83,10 @@ def _run(names: tuple[str, ...]) -> bool:
 def main() -> int:
     """Run the scenarios that are named, by default all of them; return the exit code."""
     options = _parse()
-    names = tuple(options.scenarios) or SCENARIOS
+    if options.table:
+        print_tables(newest_figures())
+        return 0
+    names = tuple(options.scenarios) or (scenarios() if options.goals else SCENARIOS)
     if options.against is not None:
         return not compare(options.against.resolve(), names, options.rounds)
     return not _run(names)

@@ -103,10 +103,10 @@ def _hops(stack: Stack) -> list[dict[str, Any]]:
         ratio = round(waits["p50"] / least["p50"], 2)
         found += [
             figure(
-                name.format("p50"), waits["p50"], "ms", target=5, spread=waits, floor=least["p50"]
+                name.format("p50"), waits["p50"], "ms", target=2.2, spread=waits, floor=least["p50"]
             ),
             figure(name.format("p99"), waits["p99"], "ms", target=20, floor=least["p99"]),
-            figure(f"hop_floor_ratio, {kind}", ratio, "x", target=3),
+            figure(f"hop_floor_ratio, {kind}", ratio, "x", target=2),
         ]
     return found
 
@@ -123,8 +123,8 @@ def _posts(stack: Stack) -> list[dict[str, Any]]:
 def _graphs(stack: Stack) -> list[dict[str, Any]]:
     found = []
     for name, target, measure in (
-        ("chain of 10 DAGs, sync", 80, lambda: _chain(stack, "sync")),
-        ("chain of 10 DAGs, async", 80, lambda: _chain(stack, "async")),
+        ("chain of 10 DAGs, sync", 20, lambda: _chain(stack, "sync")),
+        ("chain of 10 DAGs, async", 20, lambda: _chain(stack, "async")),
         ("1 event → 100 DAGs, all finished", 300, lambda: _fan(stack)),
         ("40 tasks in a row, POST → end", 250, lambda: _run(stack, "row_40")),
         ("100 tasks side by side, POST → end", 250, lambda: _run(stack, "wide_100")),

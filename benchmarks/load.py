@@ -127,7 +127,8 @@ def run() -> list[dict[str, Any]]:
     with Stack() as stack:
         return [
             _closed(stack, "events a second, batches of 100", size=100, connections=4, target=5000),
-            _closed(stack, "events a second, one by one", size=1, connections=32, target=1200),
+            _closed(stack, "posts a second, 1 connection", size=1, connections=1, target=1200),
+            _closed(stack, "posts a second, 32 connections", size=1, connections=32, target=5000),
             _open(stack, rate=500, target=60),
             *_fair(stack),
         ]

@@ -17,16 +17,17 @@ import psutil
 from benchmarks.figures import figure
 from benchmarks.peers.adapters.pubsubflow import Pubsubflow
 from benchmarks.peers.counts import FULL
+from benchmarks.peers.kills import LOST
 from benchmarks.peers.suite import measure
 from pubsubflow.embedded import EmbeddedServers
 
 TARGETS = {
-    "events lost": 0,
+    LOST: 0,
     "runs doubled": 0,
     "kill -9 → first line of a task": 3,
     "kill -9 → all events of before worked off": 4,
 }
-_COUNTED = {"events lost": "events", "runs doubled": "runs"}
+_COUNTED = {LOST: "events", "runs doubled": "runs"}
 _FLOOR_ROUNDS = 3
 
 

@@ -10,6 +10,7 @@ from benchmarks.peers.peer import Peer
 from benchmarks.peers.results import Figure
 from benchmarks.peers.statistics import Outcome, median_figure, outcome
 
+LOST = "events lost, or not worked off in time"
 _AGAIN_SECONDS = 0.1
 
 
@@ -113,9 +114,12 @@ def kill(peer: Peer, counts: Counts) -> list[Figure]:
     until = time.monotonic() + counts.workload_seconds
     while not found or (len(found) < counts.kills and time.monotonic() < until):
         found.append(_once(peer, counts, len(found)))
-    note = f"kill -9: {len(found)}, with {counts.kill_events} events each"
+    note = (
+        f"{counts.kill_events} events around each kill -9, of which there were {len(found)};"
+        f" in time is {counts.lost_seconds:g} s after the last one"
+    )
     figures = [
-        Figure("events lost", sum(each.lost for each in found), "", note=note),
+        Figure(LOST, sum(each.lost for each in found), "", note=note),
         Figure("runs doubled", sum(each.doubled for each in found), "", note=note),
         Figure(
             "tasks begun again in their run", sum(each.begun_again for each in found), "", note=note

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.peers.adapters import PEERS
+from benchmarks.peers.kills import LOST
 from benchmarks.peers.results import Result, read, save
 from benchmarks.peers.table import conditions, markdown, newest, quiet
 
@@ -26,7 +27,7 @@ _SUMMARY = (
     "event → ten workflows, all ended",
     "no-op tasks a second, ten a run",
     "events acknowledged a second, clients: 8",
-    "events lost",
+    LOST,
     "runs doubled",
     "kill -9 → first line of a task",
     "kill -9 → all events of before worked off",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from benchmarks.peers.kills import LOST
 from benchmarks.peers.results import Figure, Result
 
 QUIET_PERCENT = 15
@@ -93,4 +94,4 @@ def _cause(text: str) -> str:
     return line if len(line) <= _CAUSE_CHARACTERS else f"{line[:_CAUSE_CHARACTERS]} …"
 
 
-_WITH_NOTES = ("events lost", "no-op tasks a second, ten a run")
+_WITH_NOTES = (LOST, "no-op tasks a second, ten a run")

@@ -20,7 +20,10 @@ mutation Launch($params: ExecutionParams!) {
 """
 _LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries {
-  loadStatus locationOrLoadError { ... on RepositoryLocation { repositories { name } } }
+  loadStatus locationOrLoadError {
+    ... on RepositoryLocation { repositories { name } }
+    ... on PythonError { message }
+  }
 } } } }
 """
 _DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { healthy required } } } }"
@@ -69,7 +72,7 @@ class Dagster(ServedPeer):
 
     def prepare(self) -> None:
         """Place the definitions and the files of the instance."""
-        self._definitions = str(self.site.place_program("dagster_definitions.py"))
+        self._definitions = self.site.place_program("dagster_definitions.py")
         home = self.site.folder / "home"
         home.mkdir()
         environ = self.site.environ
@@ -91,7 +94,8 @@ class Dagster(ServedPeer):
         return {
             "code": [
                 environment.program("dagster"),
-                *("code-server", "start", "-f", self._definitions, *local, str(self._code_port)),
+                *("code-server", "start", "-f", str(self._definitions)),
+                *("-d", str(self._definitions.parent), *local, str(self._code_port)),
             ],
             "webserver": [
                 environment.program("dagster-webserver"),
@@ -101,13 +105,20 @@ class Dagster(ServedPeer):
         }
 
     def is_ready(self) -> bool:
-        """Return whether the code is loaded and all daemons are healthy."""
+        """Return whether the code is loaded and all daemons are healthy.
+
+        Raises:
+            RuntimeError: The code cannot be loaded.
+        """
         try:
             self.http.call("GET", "/server_info")
             (entry,) = self._query(_LOCATIONS)["workspaceOrError"]["locationEntries"]
             if entry["loadStatus"] != "LOADED":
                 return False
-            self._repository = entry["locationOrLoadError"]["repositories"][0]["name"]
+            location = entry["locationOrLoadError"]
+            if "message" in location:
+                raise RuntimeError(location["message"])
+            self._repository = location["repositories"][0]["name"]
             daemons = self._query(_DAEMONS)["instance"]["daemonHealth"]["allDaemonStatuses"]
         except (OSError, ValueError, KeyError, TypeError):
             return False
