@@ -84,7 +84,7 @@ def main() -> int:
     """Run the scenarios that are named, by default all of them; return the exit code."""
     options = _parse()
     if options.table:
-        print_tables(newest_figures())
+        print_tables(newest_figures(), SCENARIOS)
         return 0
     names = tuple(options.scenarios) or (scenarios() if options.goals else SCENARIOS)
     if options.against is not None:

@@ -1,6 +1,6 @@
 """Goals: what the product has to reach, each with the figures of `make bench` that decide it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -104,10 +104,12 @@ def of(goal: Goal, figures: Figures) -> list[Mapping[str, Any]] | None:
     return found
 
 
-def table(figures: Figures) -> Table:
-    """Return a row for each figure of each goal."""
+def table(figures: Figures, names: Collection[str]) -> Table:
+    """Return a row for each figure of each goal that some scenarios decide."""
     made = Table("goal", "figure", "measured", "target", "met", "÷ floor", title="Goals")
     for goal in GOALS:
+        if goal.scenario not in names:
+            continue
         found = of(goal, figures)
         if found is None:
             made.add_row(goal.text, f"[yellow]not measured: {goal.scenario}")

@@ -5,7 +5,7 @@ import os
 import platform
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Report:
 
     def show(self) -> None:
         """Print the figures, then the goals that they decide, and the scenarios that failed."""
-        print_tables(self._figures)
+        print_tables(self._figures, self._seconds)
         console = Console(width=_WIDTH)
         for scenario, error in self.failed.items():
             console.print(f"[red]failed[/]: {scenario}: {error}", highlight=False)
@@ -84,12 +84,12 @@ def newest_figures(folder: Path = RESULTS) -> Figures:
     return found
 
 
-def print_tables(figures: Figures) -> None:
-    """Print all figures, and then the goals that they decide."""
+def print_tables(figures: Figures, scenarios: Collection[str]) -> None:
+    """Print all figures, and then the goals that some scenarios decide."""
     table = Table("scenario", "figure", "measured", "target", "met", "÷ floor")
     for scenario, found in figures.items():
         for each in found:
             table.add_row(scenario, each["name"], *goals.measured_cells(each))
     console = Console(width=_WIDTH)
     console.print(table)
-    console.print(goals.table(figures))
+    console.print(goals.table(figures, scenarios))

@@ -29,6 +29,10 @@ class Site:
         folder: Existing folder for all that it writes.
         database: Its PostgreSQL; None if it brings its own.
         settings: Variables that make up its settings.
+
+    Attributes:
+        marks: What tasks append to $PEERS_MARKS.
+        ready: File $PEERS_READY, which a program may make once it takes work; removed at a start.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Site:
         self.environment = environment
         self.folder = folder
         self.marks = Marks(folder / "marks")
+        self.ready = folder / "ready"
         self._database = database
         self.group = Group(folder)
         inherited = {
@@ -52,6 +57,7 @@ class Site:
             **inherited,
             "PATH": f"{environment.python.parent}{os.pathsep}{inherited.get('PATH', '')}",
             "PEERS_MARKS": str(folder / "marks"),
+            "PEERS_READY": str(self.ready),
             **settings,
         }
 
@@ -131,6 +137,7 @@ class Peer(ABC):
             RuntimeError: A process of it ended.
             TimeoutError: It is not ready in three minutes.
         """
+        self.site.ready.unlink(missing_ok=True)
         started = time.perf_counter()
         for name, command in self.commands().items():
             self.site.group.start(name, command, cwd=self.site.folder, environ=self.site.environ)

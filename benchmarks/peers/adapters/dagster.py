@@ -26,6 +26,8 @@ _LOCATIONS = """
   }
 } } } }
 """
+_RELOAD = "mutation { reloadWorkspace { __typename } }"
+_UNREACHABLE = "DagsterUserCodeUnreachableError"
 _DAEMONS = "{ instance { daemonHealth { allDaemonStatuses { healthy required } } } }"
 _INSTANCE = """
 telemetry: {{enabled: false}}
@@ -116,6 +118,10 @@ class Dagster(ServedPeer):
             if entry["loadStatus"] != "LOADED":
                 return False
             location = entry["locationOrLoadError"]
+            if _UNREACHABLE in location.get("message", ""):
+                # The code server, which starts beside, came later: the webserver looks once.
+                self._query(_RELOAD)
+                return False
             if "message" in location:
                 raise RuntimeError(location["message"])
             self._repository = location["repositories"][0]["name"]

@@ -9,8 +9,6 @@ from typing import ClassVar
 from benchmarks.peers.peer import Peer, Site
 from benchmarks.peers.senders import ClientProgram
 
-_READY = "ready"
-
 
 class LibraryPeer(Peer):
     """A peer that is a library: its program has the modes `prepare`, `worker` and `client`.
@@ -18,14 +16,13 @@ class LibraryPeer(Peer):
     The client is not killed with the peer: it is what sends from outside.
 
     Attributes:
-        program: In `programs/`. As a worker it makes the file $PEERS_READY once it takes work.
+        program: In `programs/`. As a worker it makes the site's file `ready` once it takes work.
     """
 
     program: ClassVar[str]
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)
-        self._ready = site.folder / _READY
         self._client: ClientProgram | None = None
 
     @abstractmethod
@@ -35,10 +32,7 @@ class LibraryPeer(Peer):
     def place(self) -> None:
         """Place the program and set its variables."""
         self._path: Path = self.site.place_program(self.program)
-        self.site.environ |= {
-            "PEERS_ADDRESS": self.address(),
-            "PEERS_READY": str(self._ready),
-        }
+        self.site.environ["PEERS_ADDRESS"] = self.address()
 
     def prepare(self) -> None:
         """Place the program and have it make its tables."""
@@ -57,14 +51,9 @@ class LibraryPeer(Peer):
         """Return the command of a mode of the program."""
         return [str(self.site.environment.python), str(self._path), mode]
 
-    def start(self) -> float:
-        """Start the worker; return the seconds until it takes work."""
-        self._ready.unlink(missing_ok=True)
-        return super().start()
-
     def is_ready(self) -> bool:
         """Return whether the worker says that it takes work."""
-        return self._ready.exists()
+        return self.site.ready.exists()
 
     def send(self, workload: str, keys: Sequence[str]) -> None:
         """Have the client enqueue a workload for each key."""

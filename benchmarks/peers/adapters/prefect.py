@@ -10,14 +10,8 @@ from benchmarks.peers.peer import Site
 from benchmarks.peers.senders import rate_of
 
 _BY_EVENT = ("one", "slow", "fan")
-_DEPLOYMENTS = (
-    "one",
-    "slow",
-    "pair",
-    "pair-down",
-    *(f"{name}-{index}" for name in ("chain", "fan") for index in range(10)),
-    "ten",
-)
+# Workload that is requested as a run → its flow and deployment.
+_DEPLOYMENTS = {"pair": "pair/pair", "chain": "chain/chain_0", "ten": "ten/ten"}
 _NEEDED = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -63,14 +57,13 @@ class Prefect(ServedPeer):
         }
 
     def is_ready(self) -> bool:
-        """Return whether the server is healthy and the deployments known."""
-        if not self.http.answers("/api/health"):
+        """Return whether the server is healthy, and the deployments are made and served."""
+        if not (self.site.ready.exists() and self.http.answers("/api/health")):
             return False
         try:
-            for name in _DEPLOYMENTS:
-                if name not in self._deployments:
-                    found = self.http.call("GET", f"/api/deployments/name/{name}/{name}")
-                    self._deployments[name] = found["id"]
+            for workload, name in _DEPLOYMENTS.items():
+                found = self.http.call("GET", f"/api/deployments/name/{name}")
+                self._deployments[workload] = found["id"]
         except OSError:
             return False
         return True
@@ -80,7 +73,7 @@ class Prefect(ServedPeer):
         if workload in _BY_EVENT:
             self.http.call("POST", "/api/events", [_event(workload, key) for key in keys])
             return
-        deployment = self._deployments["chain-0" if workload == "chain" else workload]
+        deployment = self._deployments[workload]
         for key in keys:
             body = {
                 "parameters": {"key": key},

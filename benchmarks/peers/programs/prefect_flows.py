@@ -1,11 +1,14 @@
 """Prefect's flows of the suite, served by one process."""
 
+import asyncio
 import os
 import time
 import urllib.request
+from pathlib import Path
 
-from prefect import flow, serve, task
+from prefect import flow, task
 from prefect.events import DeploymentEventTrigger, emit_event
+from prefect.runner import Runner
 from prefect.runtime import flow_run
 from task_marks import body
 
@@ -40,7 +43,7 @@ def pair(key: str):
     emit("hop", key)
 
 
-@flow(name="pair-down")
+@flow
 def pair_down(key: str):
     """Follow."""
     step("pair.down", key, flow_run.id)
@@ -54,35 +57,27 @@ def ten(key: str):
         each.wait()
 
 
-def link(index):
-    """Make a flow of the chain."""
-
-    @flow(name=f"chain-{index}")
-    def chain(key: str):
-        step(f"chain.{index}", key, flow_run.id)
-        if index < 9:
-            emit(f"link{index + 1}", key)
-
-    return chain
+@flow
+def chain(key: str, index: int):
+    """Emit the event that starts the next flow of ten."""
+    step(f"chain.{index}", key, flow_run.id)
+    if index < 9:
+        emit(f"link{index + 1}", key)
 
 
-def fanned(index):
-    """Make a flow of the fan."""
-
-    @flow(name=f"fan-{index}")
-    def fan(key: str):
-        step(f"fan.{index}", key, flow_run.id)
-
-    return fan
+@flow
+def fan(key: str, index: int):
+    """One of ten."""
+    step(f"fan.{index}", key, flow_run.id)
 
 
-def trigger(name):
+def trigger(name, **parameters):
     """Make a trigger that hands on an event's key."""
     return DeploymentEventTrigger(
         name=f"on-{name}",
         expect={f"peers.{name}"},
         match={"prefect.resource.id": f"peers.{name}"},
-        parameters={"key": "{{ event.payload.key }}"},
+        parameters={"key": "{{ event.payload.key }}", **parameters},
     )
 
 
@@ -96,24 +91,33 @@ def await_server():
             time.sleep(0.1)
 
 
-if __name__ == "__main__":
-    await_server()
-    links = [link(index) for index in range(10)]
-    deployments = [
+def deployments():
+    """Make a deployment of each workload, and of each of ten flows."""
+    made = [
         one.to_deployment("one", triggers=[trigger("one")]),
         slow.to_deployment("slow", triggers=[trigger("slow")]),
         pair.to_deployment("pair"),
-        pair_down.to_deployment("pair-down", triggers=[trigger("hop")]),
+        pair_down.to_deployment("pair_down", triggers=[trigger("hop")]),
         ten.to_deployment("ten"),
-        *(
-            each.to_deployment(
-                f"chain-{index}", triggers=[trigger(f"link{index}")] if index else []
-            )
-            for index, each in enumerate(links)
-        ),
-        *(
-            fanned(index).to_deployment(f"fan-{index}", triggers=[trigger("fan")])
-            for index in range(10)
-        ),
     ]
-    serve(*deployments, limit=int(os.environ["PEERS_LIMIT"]))
+    for index in range(10):
+        triggers = [trigger(f"link{index}", index=index)] if index else []
+        own = {"index": index}
+        made.append(chain.to_deployment(f"chain_{index}", parameters=own, triggers=triggers))
+        triggers = [trigger("fan", index=index)]
+        made.append(fan.to_deployment(f"fan_{index}", parameters=own, triggers=triggers))
+    return made
+
+
+def serve():
+    """Serve the deployments, as `prefect.serve` does, and say when they are there."""
+    runner = Runner(limit=int(os.environ["PEERS_LIMIT"]))
+    for deployment in deployments():
+        runner.add_deployment(deployment)
+    Path(os.environ["PEERS_READY"]).touch()
+    asyncio.run(runner.start())
+
+
+if __name__ == "__main__":
+    await_server()
+    serve()
