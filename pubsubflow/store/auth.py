@@ -88,7 +88,7 @@ class TokenStore:
             limit: Number at most.
             after: The last id of the page before.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(SQL["list_tokens"], after or _LAST, limit)
         items = [TokenView(**_token_fields(row)) for row in rows]
         return Page(items, str(items[-1].id) if len(items) == limit else None)
@@ -231,7 +231,7 @@ class SessionStore:
             token: Only those of this token.
             person: Only those of this person, who signed in by OpenID Connect.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(
                 SQL["list_sessions"], after or _LAST, limit, token, person
             )
@@ -323,7 +323,7 @@ class AuditLog:
             principal: Only entries of this principal.
         """
         before = after or _NEWEST
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             if principal is None:
                 rows = await connection.fetch(SQL["list_audit_entries"], before, limit)
             else:

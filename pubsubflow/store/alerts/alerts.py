@@ -71,7 +71,7 @@ class AlertStore:
             subject: Only those about this DAG or dataset.
         """
         before = _NEWEST if after is None else after
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(SQL["list_alerts"], before, limit, state, kind, subject)
         items = [AlertView(**_fields(row)) for row in rows]
         return Page(items, str(items[-1].id) if len(items) == limit else None)

@@ -76,7 +76,7 @@ class TaskQuestionQueries:
         """
         if isinstance(question, ReadVariable):
             return await self._variable(question)
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             return await self._answers[type(question)](connection, question)
 
     async def _variable(self, question: ReadVariable) -> Any:

@@ -71,7 +71,7 @@ class ReadDags:
         # Tags and owners are in the definitions: these are read a thousand at a time, so that a
         # search among 10,000 DAGs costs some requests in place of hundreds.
         looked_at = max(limit, _LOOKED_AT) if filtered else limit
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             page = await connection.fetch(
                 SQL["page_dags"], after or "", looked_at, checks, text.lower(), among
             )

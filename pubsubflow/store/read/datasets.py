@@ -91,7 +91,7 @@ class ReadDatasets:
             among: Only those that match one of these patterns; None for any.
         """
         patterns = None if among is None else [pattern_expression(each) for each in among]
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             page = await connection.fetch(
                 SQL["page_datasets"], after or "", limit, text.lower(), held, stale, patterns
             )
@@ -141,7 +141,7 @@ class ReadDatasets:
         Raises:
             NotFound: The dataset does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             found = await self._events(connection, wanted, limit=limit, after=after)
         return Page([event.view for event in found.values()], _next(found, limit))
 
@@ -153,7 +153,7 @@ class ReadDatasets:
         Raises:
             NotFound: The dataset does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             found = await self._events(connection, wanted, limit=limit, after=after)
             items = await _with_outcomes(connection, found)
         return Page(items, _next(found, limit))
@@ -164,7 +164,7 @@ class ReadDatasets:
         Raises:
             NotFound: The event does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             number = await find_event_number(connection, event_id)
             found = await read_events(connection, self._specs, [number])
             return (await _with_outcomes(connection, found))[0]

@@ -49,7 +49,7 @@ class ReadDeadLetters:
             dag_id: Only those of this DAG.
             reason: Only those with this reason, whole or as `summary` has it.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             before = _NEWEST if after is None else after
             rows = await connection.fetch(
                 SQL["list_dead_letters"], before, limit, settled, kind, dag_id, reason
@@ -68,7 +68,7 @@ class ReadDeadLetters:
     ) -> list[int]:
         """Return the ids of open dead letters, oldest first; for the arguments see `page`."""
         known = None if ids is None else [each for each in ids if 0 < each <= _LARGEST_ID]
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(
                 SQL["find_open_dead_letters"], limit, known, kind, dag_id, reason
             )

@@ -47,7 +47,7 @@ class ReadPools:
             limit: Number of pools at most.
             after: The `next` of the page before.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(SQL["page_pools"], after or "", limit, None)
             items = await self._pools(connection, rows)
         return Page(items, items[-1].name if len(items) == limit else None)
@@ -58,7 +58,7 @@ class ReadPools:
         Raises:
             NotFound: It has no size, and no task needs a slot of it.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(SQL["page_pools"], "", 1, name)
             if not rows:
                 raise NotFound("pool", name)

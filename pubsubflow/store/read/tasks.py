@@ -162,7 +162,7 @@ class ReadTasks:
         Raises:
             NotFound: The run does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             run = await find_run(connection, run_id)
             specs = await self._specs.load(connection, [run.version])
             spec = specs[run.version]
@@ -205,7 +205,7 @@ class ReadTasks:
         Raises:
             NotFound: The DAG does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             page = await find_tasks(connection, self._specs, chosen, limit=limit, after=after)
             views = []
             for run, rows in page.tasks:

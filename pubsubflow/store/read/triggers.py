@@ -38,7 +38,7 @@ class ReadTriggers:
             kind: Only those of this kind.
             after: The last number of the page before.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(
                 SQL["page_triggers"], _NEWEST if after is None else after, limit, kind
             )

@@ -107,7 +107,7 @@ class ReadWhyNot:
             NotFound: The DAG does not exist.
             InvalidInput: Its schedule has no partitions, or not this one.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag = await find_dag(connection, dag_id)
             # One snapshot: counts and states read at different moments would contradict each other.
             async with connection.transaction(isolation="repeatable_read", readonly=True):

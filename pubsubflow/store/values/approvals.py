@@ -37,7 +37,7 @@ class ApprovalStore:
             limit: How many at most.
             after: The `next` of the page before.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(
                 SQL["page_approvals"], _NEWEST if after is None else after, limit
             )

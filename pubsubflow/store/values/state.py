@@ -36,7 +36,7 @@ class StateStore:
         Raises:
             NotFound: No DAG has this name.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag = await _dag(connection, dag_id)
             rows = await connection.fetch(SQL["list_state"], dag, after, limit, name)
             specs = await self._specs.load(connection, (row["spec"] for row in rows))

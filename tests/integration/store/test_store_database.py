@@ -163,3 +163,36 @@ async def test_a_heartbeat_says_who_lives_and_what_is_leased(database):
     assert not await leases.has_claimable()
     await leases.deregister()
     assert await leases.heartbeat(1) == (0, LeaseChecksum(0, 0, 0))
+
+
+FILTERED = "SELECT count(*) FROM dag WHERE $1::text IS NULL OR dag_id = $1"
+PLANS = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement = $1"
+
+
+async def test_a_search_is_planned_for_its_parameters_however_often(database):
+    async with database.search() as connection:
+        for _ in range(8):
+            await connection.fetchval(FILTERED, None)
+        plans = await connection.fetchrow(PLANS, FILTERED)
+    assert tuple(plans) == (0, 8)
+
+
+@pytest.mark.parametrize("fails", ["SELECT 1 / 0", "SELECT pg_sleep(60)"])
+async def test_a_search_leaves_its_connection_as_it_was_also_if_it_fails(database, fails):
+    async with database.connection() as connection:
+        before = await connection.fetchval("SELECT pg_backend_pid()")
+    with anyio.move_on_after(0.2), pytest.raises(asyncpg.PostgresError):
+        async with database.search() as connection:
+            await connection.execute(fails)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT pg_backend_pid()") == before
+        assert not connection.is_in_transaction()
+        assert await connection.fetchval("SHOW plan_cache_mode") == "auto"
+
+
+async def test_a_search_whose_connection_is_killed_is_an_outage(database):
+    with pytest.raises(StoreUnavailable):
+        async with database.search() as connection:
+            await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    async with database.search() as connection:
+        assert await connection.fetchval("SELECT 1") == 1

@@ -1,5 +1,6 @@
 """Every named query fits the schema, and none of the hot ones reads a big table whole."""
 
+import ast
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -244,6 +245,24 @@ async def test_locking_and_reading_stay_on_indexes_with_their_real_arguments(big
     }.items():
         plan = await big.fetchval(f"EXPLAIN (FORMAT JSON) {SQL[name]}", *arguments)
         assert not set(whole(msgspec.json.decode(plan)[0]["Plan"])) & BIG, (name, plan)
+
+
+ABSENT = re.compile(r"\$\d+::[a-z]+(\[\])? IS NULL OR")
+
+
+def test_a_query_whose_filters_may_be_absent_is_asked_in_a_search():
+    """No plan is good for all filters, and Postgres takes one after five executions."""
+    filtered = {name for name, text in SQL.items() if ABSENT.search(text) and "LIMIT" in text}
+    asked = 0
+    for file in Path(str(resources.files("pubsubflow") / "store" / "read")).rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if isinstance(function, ast.AsyncFunctionDef):
+                words = {n.value for n in ast.walk(function) if isinstance(n, ast.Constant)}
+                opened = {n.attr for n in ast.walk(function) if isinstance(n, ast.Attribute)}
+                if filtered & words and opened & {"connection", "transaction", "search"}:
+                    asked += 1
+                    assert "search" in opened, (file.name, function.name)
+    assert asked >= 8
 
 
 def test_every_query_has_a_user():

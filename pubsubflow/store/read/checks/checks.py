@@ -50,7 +50,7 @@ class ReadChecks:
         return found[0]
 
     async def _read(self, after: str, limit: int, dag_id: str | None) -> list[CheckView]:
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(SQL["page_checks"], after, limit, dag_id)
             specs = await self._specs.load(connection, (row["version"] for row in rows))
         return [_check(row, specs[row["version"]]) for row in rows]
@@ -78,7 +78,7 @@ class ReadChecks:
         Raises:
             NotFound: The check or the dataset does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             rows = await connection.fetch(
                 SQL["page_check_results"],
                 _NEWEST if after is None else after,
@@ -103,7 +103,7 @@ class ReadChecks:
         Raises:
             NotFound: The check or the dataset does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             chosen = await _chosen(connection, check, dataset)
             dag, number = chosen
             before = _NEWEST if after is None else after
@@ -133,7 +133,7 @@ class ReadChecks:
         Raises:
             NotFound: The check or the dataset does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag, number = await _chosen(connection, check, dataset)
             rows = await connection.fetch(SQL["find_next_held"], limit, number, dag, ended)
         return [row["event_id"] for row in rows]

@@ -55,7 +55,7 @@ class ReadCausality:
         Raises:
             NotFound: No run has this id.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             run = await find_run(connection, run_id)
             walk = CausalWalk(breadth, skip)
             return await self._of_run(connection, run, walk, causes, effects)
@@ -70,7 +70,7 @@ class ReadCausality:
         name = task.task_spec.task_id
         index = task.map_index if task.map_index >= 0 or not task.task_spec.mapped else None
         focus = TaskFocus(task.node, index, f"{STARTED_BY_TASK}{name} of ")
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             walk = CausalWalk(breadth, skip, focus)
             trace = await self._of_run(connection, task.run, walk, causes, effects)
             key = (task.run.number, task.node, task.map_index)
@@ -85,7 +85,7 @@ class ReadCausality:
         Raises:
             NotFound: No event has this id, or it was pruned.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             number = await find_event_number(connection, event_id)
             walk, start = CausalWalk(breadth, skip), level_of(event=number)
             walk.events[number] = 0

@@ -40,7 +40,7 @@ class ReadGrids:
         Raises:
             NotFound: No DAG has this name.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag = await find_dag(connection, dag_id)
             page = await connection.fetch(SQL["page_grid_runs"], dag, after or LAST_ID, runs)
             ids = [row["id"] for row in page]

@@ -36,7 +36,7 @@ class ReadSchedules:
         Raises:
             NotFound: No DAG has this name.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag = await find_dag(connection, dag_id)
             row = await connection.fetchrow(SQL["read_dags"], [dag])
             if row is None:

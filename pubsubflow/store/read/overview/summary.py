@@ -70,7 +70,7 @@ class ReadSummary:
         Raises:
             NotFound: The DAG does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             buckets, counted_since = await _history(connection, history)
             failures = await self._failures(connection, history.dag_id)
             longest = await _longest(connection)

@@ -72,7 +72,7 @@ class ReadBackfills:
         Raises:
             NotFound: The DAG does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag = None if dag_id is None else await find_dag(connection, dag_id)
             rows = await connection.fetch(
                 SQL["page_backfills"], after or _LAST, limit, dag, list(states) or None
@@ -129,7 +129,7 @@ class ReadBackfills:
             NotFound: No backfill has this id.
         """
         position = after or PlanPosition()
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             row = await _find(connection, backfill_id)
             planned = await _planned(connection, row, position, limit)
             items = await _runs(connection, row, planned, position.taken)

@@ -73,7 +73,7 @@ class ReadRuns:
         Raises:
             NotFound: The DAG does not exist.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             page = await find_page(connection, self._specs, chosen, limit=limit, after=after)
             items = [run.view for run in await read_runs(connection, page.ids)]
         if len(items) == limit:

@@ -53,7 +53,7 @@ class ReadVersions:
         Raises:
             NotFound: No DAG has this name.
         """
-        async with self._database.connection() as connection:
+        async with self._database.search() as connection:
             dag = await find_dag(connection, dag_id)
             below = _ABOVE_ALL if before is None else before
             # One more, with which the last one is compared.
