@@ -46,7 +46,7 @@ _REFUSED_ERRORS = (
 _MAX_DEPTH = 2 * MAX_DEPTH
 """What is mapped from a request may nest deeper than the request."""
 _EXCERPT_CHARACTERS = 200
-_BEGIN_SEARCH = "BEGIN; SET LOCAL plan_cache_mode = force_custom_plan"
+_PLANNED = "SET LOCAL plan_cache_mode = force_custom_plan"
 TRANSIENT_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
@@ -169,15 +169,19 @@ class Database:
                 await self._pool.release(connection)
 
     @asynccontextmanager
-    async def search(self) -> AsyncIterator[Connection]:
+    async def search(self, *, snapshot: bool = False) -> AsyncIterator[Connection]:
         """Acquire a connection for reading by filters: each query is planned for its parameters.
 
         A query whose filters may be absent has no plan that is good for all of them. After five
         executions Postgres may take one all the same, whose cost it guesses: a page of a list of
         100,000 runs then reads all of them (400 ms instead of 1 ms).
+
+        Args:
+            snapshot: Whether all queries see the same moment.
         """
         async with self.connection() as connection:
-            await connection.execute(_BEGIN_SEARCH)
+            isolation = "REPEATABLE READ" if snapshot else "READ COMMITTED"
+            await connection.execute(f"BEGIN ISOLATION LEVEL {isolation}; {_PLANNED}")
             try:
                 yield connection
             finally:

@@ -107,13 +107,12 @@ class ReadWhyNot:
             NotFound: The DAG does not exist.
             InvalidInput: Its schedule has no partitions, or not this one.
         """
-        async with self._database.search() as connection:
+        # Counts and states read at different moments would contradict each other.
+        async with self._database.search(snapshot=True) as connection:
             dag = await find_dag(connection, dag_id)
-            # One snapshot: counts and states read at different moments would contradict each other.
-            async with connection.transaction(isolation="repeatable_read", readonly=True):
-                snapshot = await self._read(connection, dag, partition)
-                unserved = await describe_unserved(connection, self._specs, dag)
-                troubles = await read_troubles(connection, dag, dag_id)
+            snapshot = await self._read(connection, dag, partition)
+            unserved = await describe_unserved(connection, self._specs, dag)
+            troubles = await read_troubles(connection, dag, dag_id)
         found = _why_not(snapshot)
         held = [*(Reason(kind="unserved", text=text) for text in unserved), *troubles]
         # Before the last one, which says what the schedule itself waits for.
