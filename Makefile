@@ -79,8 +79,9 @@ faults: env ## Short rounds of kills, stalls and hostile input
 	$(BIN)/python -m pytest -m "not soak" $(XDIST) $(SELECT) tests/faults
 
 soak: env ## Long campaigns of the same
-	@$(BIN)/python -m tools.airflow_env --providers
-	$(BIN)/python -m pytest -m soak -n $(WORKERS) $(SELECT)
+	@$(BIN)/python -m tools.airflow_env --systems
+	@$(BIN)/python -m tools.airflow_systems
+	$(BIN)/python -m pytest -m soak -rs -n $(WORKERS) $(SELECT)
 
 dbt: env ## Test the dbt operator with dbt and DuckDB, in an environment of their own
 	$(PYTHON) -m venv $(VENV)/dbt
@@ -94,7 +95,8 @@ papermill: ## Test the notebook operator with papermill and a kernel, in an envi
 
 airflow: env ## Run Airflow's files beside Airflow itself, all tests with each release
 	$(BIN)/python -m tools.airflow_env --all
-	@$(BIN)/python -m tools.airflow_env --providers
+	@$(BIN)/python -m tools.airflow_env --systems
+	@$(BIN)/python -m tools.airflow_systems
 	set -e; for release in $(AIRFLOW); do \
 	  AIRFLOW_RELEASE=$$release $(BIN)/python -m pytest -m "" -rs $(SELECT) tests/integration/airflow; \
 	done

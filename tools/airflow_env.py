@@ -3,10 +3,12 @@
     python -m tools.airflow_env 3.3.2     # at most 60 s; else the reason is kept for pytest
     python -m tools.airflow_env --all     # every release, however long it takes, or fails
     python -m tools.airflow_env --providers   # with providers beside, or the reason is kept
+    python -m tools.airflow_env --systems     # with those of the system tests' files, likewise
 
 An environment is `airflow-HASH` in the virtual environment of development, for the hash of a file
 in `tests/integration/airflow/requirements` and of the version of Python. One with providers is over
-that of its release: it has what its file in `requirements/providers` names, and nothing twice.
+that of its release: it has what its file in `requirements/providers` names, and nothing twice. So
+is one of `requirements/systems` over that with providers: it takes 2 GB and minutes.
 """
 
 import hashlib
@@ -19,6 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "tests" / "integration" / "airflow" / "requirements"
 PROVIDERS = "providers/"
+SYSTEMS = "systems/"
+# What the environment of a kind lies over.
+_BELOW = {PROVIDERS: "", SYSTEMS: PROVIDERS}
 _COMPLETE = ".complete"
 _SECONDS = 60.0
 _LINES = 400
@@ -39,10 +44,26 @@ def providers() -> str:
     return f"{PROVIDERS}{releases()[-1]}"
 
 
+def systems() -> str:
+    """Return the name of the environment for the files of system tests, over that of providers."""
+    return f"{SYSTEMS}{releases()[-1]}"
+
+
+def requirements(release: str) -> list[Path]:
+    """Return the files of what an environment has, its own first, then of those it lies over."""
+    return [REQUIREMENTS / f"{name}.txt" for name in _layers(release)]
+
+
+def _layers(release: str) -> list[str]:
+    for kind, below in _BELOW.items():
+        if release.startswith(kind):
+            return [release, *_layers(below + release.removeprefix(kind))]
+    return [release]
+
+
 def place(release: str) -> Path:
     """Return the folder of a release's environment."""
-    names = (release, release.removeprefix(PROVIDERS))
-    content = b"".join((REQUIREMENTS / f"{name}.txt").read_bytes() for name in dict.fromkeys(names))
+    content = b"".join(file.read_bytes() for file in requirements(release))
     python = ".".join(map(str, sys.version_info[:2]))
     digest = hashlib.sha256(python.encode() + content).hexdigest()[:12]
     return Path(sys.prefix) / f"airflow-{digest}"
@@ -83,8 +104,7 @@ def make(release: str, seconds: float | None) -> None:
     try:
         shutil.rmtree(folder, ignore_errors=True)
         _run([sys.executable, "-m", "venv", "--without-pip", str(folder)], end)
-        if release.startswith(PROVIDERS):
-            _lay_over(folder, release.removeprefix(PROVIDERS))
+        _lay_over(folder, _layers(release)[1:])
         _run(pip, end)
     except NotMadeError as error:
         shutil.rmtree(folder, ignore_errors=True)
@@ -94,13 +114,15 @@ def make(release: str, seconds: float | None) -> None:
     _reason_file(release).unlink(missing_ok=True)
 
 
-def _lay_over(folder: Path, release: str) -> None:
-    """Have an environment find what that of a release has."""
-    if python_of(release) is None:
-        raise NotMadeError(f"Airflow {release} is not there: {reason(release)}")
+def _lay_over(folder: Path, layers: list[str]) -> None:
+    """Have an environment find what those have that it lies over, if there are any."""
     inside = ("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
-    below = place(release).joinpath(*inside)
-    folder.joinpath(*inside, "airflow.pth").write_text(f"{below}\n", "utf-8")
+    for each in layers:
+        if python_of(each) is None:
+            raise NotMadeError(f"Airflow {each} is not there: {reason(each)}")
+    lines = [f"{place(each).joinpath(*inside)}\n" for each in layers]
+    if lines:
+        folder.joinpath(*inside, "airflow.pth").write_text("".join(lines), "utf-8")
 
 
 def _run(command: list[str], end: float | None) -> None:
@@ -120,17 +142,27 @@ def _reason_file(release: str) -> Path:
     return place(release).with_suffix(".reason")
 
 
+def _wanted(option: str) -> list[str]:
+    """Return what an option or the name of a release asks for, in the order of making."""
+    if option == "--all":
+        return releases()
+    if option == "--providers":
+        return [releases()[-1], providers()]
+    if option == "--systems":
+        return [releases()[-1], providers(), systems()]
+    return [option]
+
+
 def main(arguments: list[str]) -> int:
     """Make what is named; return 1 if all had to be there and one is not."""
-    needed, with_providers = arguments == ["--all"], arguments == ["--providers"]
-    wanted = releases() if needed else arguments
-    for release in [releases()[-1], providers()] if with_providers else wanted:
-        try:
-            make(release, None if needed or with_providers else _SECONDS)
-        except NotMadeError as error:
-            print(f"no tests with Airflow {release}: {error}")
-            if needed:
-                return 1
+    for option in arguments:
+        for release in _wanted(option):
+            try:
+                make(release, None if option.startswith("--") else _SECONDS)
+            except NotMadeError as error:
+                print(f"no tests with Airflow {release}: {error}")
+                if option == "--all":
+                    return 1
     return 0
 
 

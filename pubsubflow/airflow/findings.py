@@ -93,6 +93,7 @@ class FileFindings(Struct, frozen=True):
         variables: Those that it reads while it is loaded → how often.
         connections: Likewise.
         defaulted: Variables that it did not find, and for which it has a default.
+        structures: What a daemon would make DAGs of, each an encoded `DagStructure`.
     """
 
     file: str
@@ -103,6 +104,7 @@ class FileFindings(Struct, frozen=True):
     variables: dict[str, int] = {}
     connections: dict[str, int] = {}
     defaulted: list[str] = []
+    structures: list[bytes] = []
 
 
 class Surroundings(Struct, frozen=True):

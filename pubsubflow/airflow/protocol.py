@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from pubsubflow.airflow.structure import LoadedStructure
+from pubsubflow.airflow.structure import DagStructure, LoadedStructure
 
 RUN_TYPES = {"cron": "scheduled", "dataset": "asset_triggered", "backfill": "backfill"}
 """Kind of a run → Airflow's type of it; `manual` for all others."""
@@ -283,5 +283,6 @@ decode_request = msgspec.msgpack.Decoder(ClientRequest).decode
 decode_order = msgspec.msgpack.Decoder(AirflowOrder).decode
 decode_trigger_order = msgspec.msgpack.Decoder(TriggerOrder).decode
 decode_settings = msgspec.msgpack.Decoder(BridgeSettings).decode
+decode_structure = msgspec.msgpack.Decoder(DagStructure).decode
 decode_answer = msgspec.msgpack.Decoder(Answer).decode
 decode_from_inside = msgspec.msgpack.Decoder(FromInside).decode

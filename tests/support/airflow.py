@@ -40,10 +40,31 @@ def providers_python() -> str:
     return str(found)
 
 
-def run_inside(target: str, *arguments: str, home: Path) -> bytes:
-    """Call a function inside, and return what it prints."""
+def systems_python() -> str:
+    """Return the interpreter that has the providers of system tests' files, or skip the test."""
+    found = airflow_env.python_of(airflow_env.systems())
+    if found is None:
+        why = airflow_env.reason(airflow_env.systems())
+        pytest.skip(f"providers of the system tests' files are not there: {why}")
+    return str(found)
+
+
+def fullest_python() -> str:
+    """Return the interpreter that has most providers, of those that are there, or skip the test.
+
+    It is that of `airflow_python` where a release or an interpreter is asked for.
+    """
+    asked = os.environ.get("AIRFLOW_PYTHON") or os.environ.get("AIRFLOW_RELEASE")
+    if asked not in (None, airflow_env.releases()[-1]):
+        return airflow_python()
+    found = airflow_env.python_of(airflow_env.systems())
+    return str(found) if found else airflow_python()
+
+
+def run_inside(target: str, *arguments: str, home: Path, python: str | None = None) -> bytes:
+    """Call a function inside, in the usual interpreter or another, and return what it prints."""
     done = subprocess.run(
-        [airflow_python(), str(START), target, *arguments],
+        [python or airflow_python(), str(START), target, *arguments],
         capture_output=True,
         check=False,
         env=os.environ | {"AIRFLOW_HOME": str(home)},

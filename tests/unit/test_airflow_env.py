@@ -1,6 +1,7 @@
 """Environments with Airflow for tests: made once, and where they cannot be, the reason is kept."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,29 @@ def test_providers_lie_over_the_environment_of_the_release(folder, monkeypatch):
     assert main(["--providers"]) == 0
     assert (packages / "airflow.pth").read_text().startswith(str(place("3.9.1")))
     assert python_of(name) is not None
+
+
+def test_what_system_tests_need_lies_over_both(folder, monkeypatch):
+    for name in ("", "providers", "systems"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "3.9.1.txt").write_text(f"# {name}\n")
+    monkeypatch.setattr(airflow_env, "_run", lambda *_: None)
+    monkeypatch.setattr(airflow_env.shutil, "rmtree", lambda *_, **__: None)
+    names = [airflow_env.systems(), airflow_env.providers(), "3.9.1"]
+    for name in names:
+        place(name).joinpath(*place_of_packages()).mkdir(parents=True)
+    assert main(["--systems"]) == 0
+    found = place(names[0]).joinpath(*place_of_packages(), "airflow.pth").read_text()
+    assert [Path(line).parents[2] for line in found.splitlines()] == list(map(place, names[1:]))
+
+
+def test_an_environment_changes_with_all_that_it_lies_over(folder):
+    for name in ("", "providers", "systems"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / "3.9.1.txt").write_text("# nothing\n")
+    before = place("systems/3.9.1")
+    (folder / "3.9.1.txt").write_text("six==1.16.0\n")
+    assert place("systems/3.9.1") != before
 
 
 def place_of_packages():

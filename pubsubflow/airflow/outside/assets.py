@@ -1,18 +1,27 @@
 """Assets of Airflow are datasets: of the same URI where they have one, else by their name."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import quote
 
 from pubsubflow.airflow.structure import AssetStructure, DagStructure
 from pubsubflow.authoring.datasets import uri_of
+from pubsubflow.errors import DefinitionError
 
 
 def dataset_uri(asset: AssetStructure) -> str:
-    """Return the URI of an asset's dataset, normalised."""
+    """Return the URI of an asset's dataset, normalised.
+
+    Airflow takes any text as a URI, with white space, templates or an underscore in the scheme.
+    What is none here is quoted, as a name is.
+    """
     if asset.kind == "alias":
         return uri_of(f"airflow-alias://{quote(asset.name, safe='')}")
     text = asset.uri or asset.name
-    return uri_of(text if "://" in text else f"airflow://{quote(text, safe='')}")
+    if "://" in text:
+        with suppress(DefinitionError):
+            return uri_of(text)
+    return uri_of(f"airflow://{quote(text, safe='')}")
 
 
 def known_assets(dag: DagStructure) -> dict[str, AssetStructure]:

@@ -101,7 +101,15 @@ def build_dag(found: DagStructure, place: BundlePlace) -> DAG:
         DefinitionError: Something of it cannot be run here; the message says what.
     """
     if found.refused:
-        raise DefinitionError(f"DAG {found.dag_id!r}: {found.refused}")
+        raise DefinitionError(found.refused, dag_id=found.dag_id)
+    try:
+        return _dag(found, place)
+    except DefinitionError as error:
+        # It names a line of ours: those of the file are known in the other interpreter alone.
+        raise DefinitionError(error.message, dag_id=found.dag_id, task_id=error.task_id) from error
+
+
+def _dag(found: DagStructure, place: BundlePlace) -> DAG:
     options: dict[str, Any] = {
         "schedule": _schedule(found.schedule, place),
         "start": found.start,

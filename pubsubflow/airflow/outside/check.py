@@ -3,7 +3,7 @@
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,8 +20,12 @@ from pubsubflow.airflow.findings import (
     Note,
     Surroundings,
 )
+from pubsubflow.airflow.outside.build import build_dag
 from pubsubflow.airflow.outside.interpreter import Interpreter, environment
-from pubsubflow.errors import ConfigError
+from pubsubflow.airflow.outside.place import BundlePlace
+from pubsubflow.airflow.protocol import decode_structure
+from pubsubflow.authoring.registry import loading
+from pubsubflow.errors import ConfigError, DefinitionError
 
 _TARGET = "pubsubflow.airflow.inside.checking.main:main"
 
@@ -166,7 +170,8 @@ def _lines(
 
 
 def _report(place: Path, there: Surroundings, found: list[FileFindings]) -> AirflowReport:
-    files = [_judged(each) for each in _conflicts_added(sorted(found, key=lambda each: each.file))]
+    ordered = (_built(each) for each in sorted(found, key=lambda each: each.file))
+    files = [_judged(each) for each in _conflicts_added(ordered)]
     counts: Counter[Outcome] = Counter({"runs": 0, "note": 0, "cannot": 0})
     counts.update(each.outcome for each in files)
     dags = [dag for each in files for dag in each.dags]
@@ -185,7 +190,21 @@ def _report(place: Path, there: Surroundings, found: list[FileFindings]) -> Airf
     )
 
 
-def _conflicts_added(found: list[FileFindings]) -> Iterator[FileFindings]:
+def _built(found: FileFindings) -> FileFindings:
+    """Return the findings, with an error for each DAG that a daemon could not make."""
+    errors = list(found.errors)
+    place = BundlePlace("check", legacy=True, folder="", root="", file=found.file)
+    for encoded in found.structures:
+        structure = decode_structure(encoded)
+        try:
+            with loading(found.file):
+                build_dag(structure, place).to_spec(found.file, "")
+        except DefinitionError as error:
+            errors.append(LoadError(str(error), "", found.file))
+    return replace(found, errors=errors)
+
+
+def _conflicts_added(found: Iterable[FileFindings]) -> Iterator[FileFindings]:
     """Yield the findings, with an error where another file has a DAG of the same id."""
     owners: dict[str, str] = {}
     for each in found:

@@ -10,7 +10,7 @@ import pytest
 
 from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
-from support.airflow import airflow_python, run_inside
+from support.airflow import fullest_python, run_inside
 from support.signals import Signal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.soak]
@@ -21,7 +21,8 @@ OTHERWISE = {
     "example_dag_decorator": "the internet",
     "example_retry_policy": "the internet",
     "example_sensors": "a sensor that waits for an hour",
-    "tutorial_objectstorage": "pandas, which is not installed",
+    "tutorial_objectstorage": "pandas, which is not installed, or the internet",
+    "example_kubernetes_executor": "a volume of its pod",
     "example_failed_dag": "it fails by design",
 }
 # Runs of partitions are not made.
@@ -47,12 +48,12 @@ def main():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    airflow_python()
+    python = fullest_python()
     made = tmp_path_factory.mktemp("examples")
     (made / "where.py").write_text(WHERE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(made))
-        places = run_inside("where:main", home=made).decode().splitlines()[-2:]
+        places = run_inside("where:main", home=made, python=python).decode().splitlines()[-2:]
     for name, place in zip(("core", "standard"), places, strict=True):
         ignored = shutil.ignore_patterns("__pycache__", "plugins", "libs", "__init__.py")
         shutil.copytree(place, made / "dags" / name, ignore=ignored)
@@ -66,7 +67,7 @@ def url(folder, fresh_home):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__KIND", "airflow")
         patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__PATH", ".")
-        patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__PYTHON", airflow_python())
+        patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__PYTHON", fullest_python())
         patch.setenv("PUBSUBFLOW__BUNDLES__EXAMPLES__AIRFLOW_HOME", str(folder / "home"))
         patch.setenv("PUBSUBFLOW_VAR_VARIABLE_KEY", "x")
         with child_daemon(folder / "dags", home=fresh_home(folder / "own"), port=0) as started:

@@ -138,6 +138,7 @@ def url(folder, around, fresh_home):
         patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__PYTHON", around.python)
         # Providers are slow to import: no process is to do that anew.
         patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__AHEAD", "0")
+        patch.setenv("PUBSUBFLOW__LOADER__IMPORT_SECONDS", "300")
         for name, text in around.env.items():
             patch.setenv(name, text)
         for name, fields in around.connections():

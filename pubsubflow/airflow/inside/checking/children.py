@@ -3,6 +3,7 @@
 import os
 import selectors
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from msgspec import Struct
 from pubsubflow.airflow.findings import FileFindings, FolderRequest, LoadError
 from pubsubflow.airflow.inside.checking.one import check_file
 from pubsubflow.airflow.inside.loading.explain import shorten
+from pubsubflow.airflow.inside.processes.learning import Learning
 
 _CHUNK = 1 << 16
 _DECODER = msgspec.json.Decoder(FileFindings)
@@ -32,6 +34,9 @@ class _Child(Struct):
 class Children:
     """Loads files in children of this process.
 
+    What one child had to import of providers and libraries is imported here before the next one is
+    forked: a folder's files have most of that in common.
+
     Args:
         request: What is to be checked.
         root: The folder that file names are relative to.
@@ -44,6 +49,7 @@ class Children:
         self._jobs = jobs
         self._selector = selectors.DefaultSelector()
         self._running: dict[int, _Child] = {}
+        self._learning = Learning()
 
     def check(self, files: list[str]) -> Iterator[FileFindings]:
         """Yield what is found in each file, as soon as it is known."""
@@ -69,7 +75,12 @@ class Children:
             # A process group of its own: what the file starts ends with it.
             os.setsid()
             os.dup2(1, 2)
+            self._learning.begin()
             data = msgspec.json.encode(check_file(file, self._root, self._request))
+            # A process with threads must not fork: what may have started them is not learnt.
+            if threading.active_count() == 1:
+                self._learning.end()
+            # Last: this process is killed when its answer is there.
             with os.fdopen(writing, "wb") as pipe:
                 pipe.write(data)
             code = 0
@@ -98,6 +109,7 @@ class Children:
         with suppress(ProcessLookupError):
             os.killpg(child.process, signal.SIGKILL)
         status = os.waitstatus_to_exitcode(os.waitpid(child.process, 0)[1])
+        self._learning.learn()
         try:
             return _DECODER.decode(child.data)
         except msgspec.DecodeError:

@@ -9,6 +9,7 @@ from pubsubflow.airflow.inside.load import load
 from pubsubflow.airflow.inside.loading.explain import shorten
 from pubsubflow.airflow.inside.loading.lookups import GivenValues
 from pubsubflow.airflow.inside.translate import translate
+from pubsubflow.airflow.protocol import encode
 from pubsubflow.airflow.structure import DagStructure
 
 _WRITTEN_OTHERWISE = "write a cron, a timedelta or assets as the schedule"
@@ -28,11 +29,13 @@ def check_file(file: str, root: str, request: FolderRequest) -> FileFindings:
     found = load(file, root=root, legacy=request.legacy, values=values)
     name = shorten(file, [root])
     problems, notes = list(found.problems), list(found.notes)
-    dags = []
+    dags, structures = [], []
     for dag in found.dags.values():
         structure = _translated(dag, problems, name)
         if structure is not None:
-            problems += _refusals(structure, name)
+            refusals = list(_refusals(structure, name))
+            problems += refusals
+            structures += [] if refusals else [encode(structure)]
             dags.append(DagReport(dag.dag_id, [task.task_id for task in structure.tasks]))
             notes += _notes_of(structure, name)
     # A daemon's connections are for tasks; these came neither from the environment nor a backend.
@@ -52,6 +55,7 @@ def check_file(file: str, root: str, request: FolderRequest) -> FileFindings:
         found.variables,
         found.connections,
         found.defaulted,
+        structures,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from airflow.sdk.serde import serialize
 
+from pubsubflow.airflow.inside.loading.crons import is_plain_cron
 from pubsubflow.airflow.inside.loading.ticks import TimetableRefusedError, ticks_of
 from pubsubflow.airflow.structure import AssetStructure
 
@@ -41,6 +42,8 @@ def is_computed(table: Any) -> bool:
     kind = type(table).__name__
     if kind == "AssetOrTimeSchedule":
         return is_computed(table.timetable)
+    if kind in ("CronDataIntervalTimetable", "CronTriggerTimetable"):
+        return not is_plain_cron(_of_table(table, "expression"))
     if kind in ("DeltaDataIntervalTimetable", "DeltaTriggerTimetable"):
         return not isinstance(_of_table(table, "delta"), timedelta)
     return kind not in _TIMETABLES and kind != "NullTimetable"

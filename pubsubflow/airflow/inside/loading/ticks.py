@@ -12,6 +12,7 @@ from typing import Any
 import pendulum
 from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
+from croniter import CroniterBadDateError
 
 MOST_TICKS = 5_000
 """Ticks of a period."""
@@ -99,7 +100,10 @@ def _walk(core: Any, first: datetime) -> Iterator[Any]:
     restriction = TimeRestriction(pendulum.instance(first), None, True)  # noqa: FBT003 - its order
     last = None
     while True:
-        info = core.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
+        try:
+            info = core.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)
+        except CroniterBadDateError:  # a cron of a date that never comes, or of years that are over
+            return
         if info is None:
             return
         if last is not None and info.data_interval == last:
