@@ -89,6 +89,7 @@ def check_folder(
     legacy: bool = True,
     variables: Mapping[str, str] | None = None,
     connections: Mapping[str, dict[str, Any]] | None = None,
+    seconds: float = 120.0,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> AirflowReport:
     """Load all files below a folder in an interpreter with Airflow, and return the report.
@@ -100,6 +101,7 @@ def check_folder(
         legacy: Whether names and keywords of older versions are replaced.
         variables: What variables hold while files are loaded.
         connections: Likewise connections, as fields of Airflow's.
+        seconds: How long a file may take at most, whatever `airflow.cfg` says.
         on_progress: Called with the number of files that are done, and of all.
 
     Raises:
@@ -114,6 +116,7 @@ def check_folder(
         legacy,
         dict(variables or {}),
         dict(connections or {}),
+        seconds,
     )
     with _home(home) as folder, tempfile.TemporaryFile() as complaints:
         lines = _lines(interpreter, request, folder, complaints)

@@ -19,6 +19,7 @@ from tools import airflow_systems
 pytestmark = pytest.mark.soak
 TABLE = Path(__file__).with_name("systems") / "refused.txt"
 LEAST_SHARE = 374 / 395
+SECONDS = 900.0
 # What the files share with other tests of Airflow's repository, which is in no distribution.
 STAND_INS = {
     "api_client_helpers": "make_authenticated_rest_api_request = create_airflow_connection = None",
@@ -44,6 +45,7 @@ def watcher():
 }
 # Clients of clouds look for the machine that they run on: none is asked for it here.
 ENVIRONMENT = {
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": str(SECONDS),
     "AWS_DEFAULT_REGION": "eu-west-1",
     "AWS_EC2_METADATA_DISABLED": "true",
     "NO_GCE_CHECK": "true",
@@ -73,7 +75,7 @@ def report(folder):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        found = check_folder(folder, probe(python), home=folder.parent / "home")
+        found = check_folder(folder, probe(python), home=folder.parent / "home", seconds=SECONDS)
     kept = folder.parent / "report.json"
     kept.write_bytes(msgspec.json.encode(found))
     return found
