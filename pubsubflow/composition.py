@@ -49,8 +49,10 @@ from pubsubflow.model.wire.messages import TriggersChangedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.object_store import FileStore, open_log_store
 from pubsubflow.open_files import OpenFileWatch
-from pubsubflow.resources import DaemonResources, find_task_account
+from pubsubflow.processes import find_task_account
+from pubsubflow.resources import DaemonResources
 from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
+from pubsubflow.roles import ROLES
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.services import Service
@@ -80,8 +82,6 @@ if TYPE_CHECKING:
 
 exposition = lazy_module("pubsubflow.metrics.exposition")
 log = structlog.get_logger()
-
-ROLES = frozenset({"api", "manager", "scheduler", "triggerer", "worker"})
 
 T = TypeVar("T")
 

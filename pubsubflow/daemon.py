@@ -3,11 +3,11 @@
 import gc
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
-from difflib import get_close_matches
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -16,15 +16,22 @@ from anyio import to_thread
 from anyio.abc import TaskStatus
 from msgspec.structs import replace
 
-from pubsubflow.composition import ROLES, Composition
 from pubsubflow.config import Config
-from pubsubflow.errors import ConfigError, StoreRestored
-from pubsubflow.model.source.compiled import CompiledFolder
-from pubsubflow.resources import DaemonResources, open_resources
+from pubsubflow.errors import StoreRestored
+from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.processes import open_processes
+from pubsubflow.roles import ROLES, check_roles
 from pubsubflow.services import run_services
 
-__all__ = ["ROLES", "Daemon", "check_roles", "run_daemon"]
+if TYPE_CHECKING:
+    from pubsubflow.composition import Composition
+    from pubsubflow.model.source.compiled import CompiledFolder
+    from pubsubflow.resources import DaemonResources
 
+# With all services and their libraries, which are imported while the processes get ready.
+_COMPOSITION = "pubsubflow.composition"
+composition = lazy_module(_COMPOSITION)
+resources = lazy_module("pubsubflow.resources")
 log = structlog.get_logger()
 
 _STOP_SECONDS = 10.0
@@ -38,7 +45,7 @@ async def run_daemon(
     roles: frozenset[str] = ROLES,
     dags: Path | None = None,
     embedded: bool = True,
-    compiled: CompiledFolder | None = None,
+    compiled: "CompiledFolder | None" = None,
     on_ready: Callable[[str], None] = lambda _url: None,
     on_import: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -97,21 +104,6 @@ async def _import_schemas() -> None:
         await to_thread.run_sync(import_module, _SCHEMAS, abandon_on_cancel=True)
 
 
-def check_roles(roles: frozenset[str]) -> None:
-    """Check that there are roles, and that all are known.
-
-    Raises:
-        ConfigError: They are not; the text names the first unknown one.
-    """
-    known = ", ".join(sorted(ROLES))
-    for role in sorted(roles - ROLES):
-        close = get_close_matches(role, ROLES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"roles are {known}"
-        raise ConfigError(f"role {role!r} is unknown: {hint}")
-    if not roles:
-        raise ConfigError(f"a daemon needs a role at least: {known}")
-
-
 async def _stop_on_signal(stop: anyio.Event, *, task_status: TaskStatus[None]) -> None:
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         task_status.started()
@@ -124,7 +116,7 @@ class Daemon:
     """The services of one daemon, connected and ready to run; see `build`.
 
     Args:
-        resources: Servers, connections and the fork server.
+        opened: Servers, connections and the fork server.
         roles: Which of `ROLES` it has.
         dags: The folder or file whose DAGs it loads, if any.
         compiled: A manifest of the folder, if there is one.
@@ -136,24 +128,26 @@ class Daemon:
 
     def __init__(
         self,
-        resources: DaemonResources,
+        opened: "DaemonResources",
         *,
         roles: frozenset[str],
         dags: Path | None,
-        compiled: CompiledFolder | None = None,
+        compiled: "CompiledFolder | None" = None,
         on_import: Callable[[int, int], None] | None = None,
     ) -> None:
         self._compiled = compiled
         self._on_import = on_import
-        self._resources = resources
+        self._resources = opened
         self._roles = roles
         self._dags = dags
-        self._drain_seconds = resources.config.worker.drain_seconds + _STOP_SECONDS
+        self._drain_seconds = opened.config.worker.drain_seconds + _STOP_SECONDS
         self.stopped = anyio.Event()
         self._compose()
 
     def _compose(self) -> None:
-        self._composition = Composition(self._resources, roles=self._roles, dags=self._dags)
+        self._composition: Composition = composition.Composition(
+            self._resources, roles=self._roles, dags=self._dags
+        )
         self._composition.on_import = self._on_import
         self._composition.compiled = self._compiled
         self._services = self._composition.services()
@@ -167,12 +161,24 @@ class Daemon:
         roles: frozenset[str],
         dags: Path | None,
         embedded: bool,
-        compiled: CompiledFolder | None = None,
+        compiled: "CompiledFolder | None" = None,
         on_import: Callable[[int, int], None] | None = None,
     ) -> AsyncIterator["Daemon"]:
         """Open the resources that the roles need, and build the services on them."""
-        async with open_resources(config, roles=roles, dags=dags, embedded=embedded) as resources:
-            yield cls(resources, roles=roles, dags=dags, compiled=compiled, on_import=on_import)
+        async with AsyncExitStack() as stack:
+            processes = await stack.enter_async_context(
+                open_processes(
+                    config,
+                    roles=roles,
+                    dags=dags,
+                    embedded=embedded,
+                    meanwhile=partial(import_module, _COMPOSITION),
+                )
+            )
+            opened = await stack.enter_async_context(
+                resources.open_resources(processes, roles=roles)
+            )
+            yield cls(opened, roles=roles, dags=dags, compiled=compiled, on_import=on_import)
 
     @property
     def url(self) -> str:

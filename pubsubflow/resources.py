@@ -1,37 +1,20 @@
-"""The resources of a daemon: servers, connections and the fork server that its services share."""
+"""The resources of a daemon: its processes and connections, which its services share."""
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from pathlib import Path
 
-import msgspec
-import structlog
-from anyio import to_thread
 from msgspec import Struct
 
-from pubsubflow.airflow.outside.hosts import AirflowBundle, find_bundles, hosts_folder
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
-from pubsubflow.connection_shares import share_open_files
-from pubsubflow.embedded import AnnouncedHome, EmbeddedServers, check_space
-from pubsubflow.embedded.os_account import choose_account
-from pubsubflow.errors import ConfigError
-from pubsubflow.loader import PRELOAD
+from pubsubflow.embedded import AnnouncedHome, EmbeddedServers
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.executor_spec import ExecutorSpec, bundle_queue, executor_queue
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.open_files import OpenFileLimit
+from pubsubflow.processes import AirflowResources, DaemonProcesses
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.runner.task_account import (
-    AUTO,
-    TaskAccount,
-    choose_task_account,
-    make_folders,
-    needed_paths,
-)
 from pubsubflow.secrets_backends.chain import SecretsChain
 from pubsubflow.secrets_backends.opening import open_backends
 from pubsubflow.store.database import Database
@@ -44,8 +27,6 @@ from pubsubflow.store.secrets.links import SignedLinks
 from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.triggers import release_all_triggers
 from pubsubflow.tracing import open_tracing
-
-log = structlog.get_logger(__name__)
 
 
 class DaemonStore(Struct, frozen=True):
@@ -77,57 +58,29 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
     fork_server: ForkServer | None
     servers: EmbeddedServers | None
     home: AnnouncedHome | None = None
-    airflow: "AirflowResources | None" = None
-
-
-class AirflowResources(Struct, frozen=True):
-    """The bundles of Airflow's files, and the folder of their hosts' sockets."""
-
-    bundles: list[AirflowBundle]
-    folder: Path
+    airflow: AirflowResources | None = None
 
 
 @asynccontextmanager
 async def open_resources(
-    config: Config, *, roles: frozenset[str], dags: Path | None, embedded: bool
+    processes: DaemonProcesses, *, roles: frozenset[str]
 ) -> AsyncIterator[DaemonResources]:
-    """Open what the roles need, for the length of a block.
+    """Open the connections that the roles need, for the length of a block.
 
     Args:
-        config: All settings.
+        processes: The daemon's, which have been started.
         roles: The daemon's.
-        dags: The folder or file whose DAGs it loads, if any.
-        embedded: Whether it starts NATS and Postgres of its own.
 
     Raises:
         ConfigError: A setting or the environment does not allow it.
         Unavailable: NATS or Postgres cannot be reached.
     """
-    limit = OpenFileLimit.raised()
-    config = share_open_files(limit.now, config, roles)
+    config, embedded = processes.config, processes.servers is not None
     uses_store = bool(roles - {"worker"})
-    if embedded:
-        check_space(config.home)
     async with AsyncExitStack() as stack:
         tracing = await stack.enter_async_context(
             open_tracing(config.traces, os.environ, needed=uses_store)
         )
-        fork_server, airflow = None, None
-        if roles & {"worker", "triggerer"} or ("scheduler" in roles and dags is not None):
-            # First, because it gets ready in the background while the servers start.
-            account = await to_thread.run_sync(find_task_account, config, embedded)
-            if config.bundles:
-                # Before the processes that find the hosts by their environment.
-                find = partial(find_bundles, config.bundles, config.home, account)
-                bundles = await to_thread.run_sync(find)
-                airflow = AirflowResources(bundles, stack.enter_context(hosts_folder(account)))
-            fork_server = await stack.enter_async_context(
-                ForkServer.start(preload=PRELOAD, open_files=limit.before, account=account)
-            )
-        servers = None
-        if embedded:
-            servers = await stack.enter_async_context(EmbeddedServers(config.home))
-            config = _with_addresses(config, servers)
         home = None
         if not embedded and "api" in roles:
             home = await stack.enter_async_context(AnnouncedHome.open(config.home))
@@ -151,59 +104,14 @@ async def open_resources(
             bus=bus,
             tracing=tracing,
             store=store,
-            fork_server=fork_server,
-            servers=servers,
+            fork_server=processes.fork_server,
+            servers=processes.servers,
             home=home,
-            airflow=airflow,
+            airflow=processes.airflow,
         )
         if embedded:
             await _take_over(resources)
         yield resources
-
-
-def find_task_account(config: Config, embedded: bool) -> TaskAccount | None:  # noqa: FBT001
-    """Return the account under which user code runs; None for the daemon's own.
-
-    Args:
-        config: All settings.
-        embedded: Whether the daemon has servers of its own, whose account tasks must not have.
-
-    Raises:
-        ConfigError: The account that `worker.run_as` names cannot be used.
-    """
-    wanted, home = config.worker.run_as, config.home
-    server = choose_account(home / "postgres" / "data") if embedded else None
-    account = choose_task_account(wanted, home, () if server is None else (server.uid,))
-    if account is None:
-        return None
-    reason = account.refusal([*needed_paths(), *_explicit_folders(config)])
-    if reason is None:
-        return make_folders(account, home)
-    if wanted != AUTO:
-        raise ConfigError(
-            f"configuration: worker.run_as is {wanted!r}, and tasks cannot run under it: {reason}; "
-            "move it to where that account can read it, or leave worker.run_as out"
-        )
-    log.warning(
-        "daemon.tasks_run_as_root",
-        reason=reason,
-        hint="make that readable, run the daemon under an account of its own, or accept it by "
-        'worker.run_as = ""',
-    )
-    return None
-
-
-def _explicit_folders(config: Config) -> list[str]:
-    """Return the parent of the folder of bundles, if the configuration names one."""
-    folder = config.worker.cache_dir
-    found = [] if folder is None else [each for each in folder.parents if each.exists()][:1]
-    return [str(each) for each in found]
-
-
-def _with_addresses(config: Config, servers: EmbeddedServers) -> Config:
-    nats = msgspec.structs.replace(config.nats, url=servers.nats.url, token=servers.nats.token)
-    postgres = msgspec.structs.replace(config.postgres, url=servers.postgres.dsn)
-    return msgspec.structs.replace(config, nats=nats, postgres=postgres)
 
 
 async def _take_over(resources: DaemonResources) -> None:

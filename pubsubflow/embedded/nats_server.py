@@ -58,6 +58,9 @@ class NatsServer:
         home: The home, held.
         token: Token of the clients.
         port: Port that the user requires, if any.
+
+    Attributes:
+        launched: Set once its process has been started for the first time.
     """
 
     name = "nats"
@@ -70,6 +73,7 @@ class NatsServer:
         self._child: Child | None = None
         self._name = ""
         self._disk_was_full = False
+        self.launched = anyio.Event()
 
     @property
     def address(self) -> NatsAddress:
@@ -94,6 +98,7 @@ class NatsServer:
             name = self._name = f"pubsubflow-{secrets.token_hex(4)}"
             self._disk_was_full = False
             child = self._child = self._spawn(name, port)
+            self.launched.set()
             await self._wait_ready(child, name, port)
             if port != self.last_port(self._home):
                 write_private(self._home.path / "nats.port", f"{port}\n".encode())

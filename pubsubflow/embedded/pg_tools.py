@@ -89,8 +89,22 @@ class PostgresPrograms:
         finally:
             os.close(output)
 
-    async def run(self, program: str, data: Path, *arguments: str, stdin: str = "") -> None:
+    async def run(
+        self,
+        program: str,
+        data: Path,
+        *arguments: str,
+        stdin: str = "",
+        launched: anyio.Event | None = None,
+    ) -> None:
         """Run a program until it exits.
+
+        Args:
+            program: Its name.
+            data: Data folder.
+            arguments: Further arguments.
+            stdin: Text to read; the account may open it as /dev/stdin.
+            launched: Set once the process has been started.
 
         Raises:
             ConfigError: It failed; the message quotes its last error.
@@ -99,7 +113,11 @@ class PostgresPrograms:
         with tempfile.TemporaryFile() as file:
             file.write(stdin.encode())
             file.seek(0)
+            if self._account:
+                os.fchown(file.fileno(), self._account.uid, self._account.gid)
             child = self.spawn(program, data, *arguments, stdin=file.fileno())
+        if launched is not None:
+            launched.set()
         try:
             code = await child.wait()
         finally:

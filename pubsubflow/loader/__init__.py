@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 from pubsubflow.model.lazy_import import lazy_names
 
 if TYPE_CHECKING:
-    from pubsubflow.loader.once import PRELOAD, load_once
+    from pubsubflow.loader.once import load_once
     from pubsubflow.loader.service import DagStore, Loader
-    from pubsubflow.loader.settings import LoaderSettings
+    from pubsubflow.loader.settings import PRELOAD, LoaderSettings
 
 __all__ = ["PRELOAD", "DagStore", "Loader", "LoaderSettings", "load_once"]
 
 __getattr__ = lazy_names(
     __name__,
     {
-        "once": ("PRELOAD", "load_once"),
+        "once": ("load_once",),
         "service": ("DagStore", "Loader"),
-        "settings": ("LoaderSettings",),
+        "settings": ("PRELOAD", "LoaderSettings"),
     },
 )

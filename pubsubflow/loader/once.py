@@ -14,7 +14,7 @@ from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.ownership import resolve_owners
-from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.loader.settings import PRELOAD, LoaderSettings
 from pubsubflow.loader.snapshot import Snapshot, SnapshotReader
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.values.variables import (
@@ -26,8 +26,6 @@ from pubsubflow.model.values.variables import (
 )
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
-
-PRELOAD = ("pubsubflow", "pubsubflow.loader.child")
 
 Progress = Callable[[int, int], None]
 """Is called while files are imported: how many are, of how many."""

@@ -6,6 +6,9 @@ from msgspec import Meta, Struct
 
 from pubsubflow.model.ranges import Bytes, Processes, Seconds, SecondsOrNone
 
+PRELOAD = ("pubsubflow", "pubsubflow.loader.child")
+"""What the fork server of a loader imports once, before its first fork."""
+
 
 class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the loader.

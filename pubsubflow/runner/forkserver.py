@@ -184,7 +184,7 @@ class ForkServer:
     ) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
-        The zygote starts in the background: a fork waits until it is ready.
+        The zygote has been started by then, and gets ready meanwhile: a fork waits for that.
 
         Args:
             preload: Modules that are imported once, before all forks. They must start no thread.
@@ -196,7 +196,7 @@ class ForkServer:
         """
         server = cls(preload, open_files, account)
         async with anyio.create_task_group() as group:
-            group.start_soon(server._supervise)
+            await group.start(server._supervise)
             try:
                 yield server
             finally:
@@ -250,10 +250,12 @@ class ForkServer:
             await self._changed.wait()
         return self._zygote
 
-    async def _supervise(self) -> None:
-        failures = 0
+    async def _supervise(self, *, task_status: anyio.abc.TaskStatus[None]) -> None:
+        failures, ready = 0, task_status
         while failures < _FAILED_STARTS:
             zygote = await self._spawn()
+            ready.started()
+            ready = anyio.TASK_STATUS_IGNORED
             try:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._announce, zygote)

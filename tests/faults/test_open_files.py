@@ -10,7 +10,7 @@ import aiohttp
 import anyio
 import pytest
 
-from pubsubflow.composition import ROLES
+from pubsubflow.roles import ROLES
 from support.faults.daemon import DaemonOptions
 from support.faults.daemons import DaemonProcess
 

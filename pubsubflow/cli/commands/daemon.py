@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 import anyio
@@ -17,19 +17,23 @@ from pubsubflow.cli import output
 from pubsubflow.cli.commands.local.settings import check_no_airflow
 from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.status_line import StatusLine
-from pubsubflow.cli.target import client_for_home
 from pubsubflow.config import Config, load_config
 from pubsubflow.config.sources import home_of, read_sources
-from pubsubflow.daemon import ROLES, check_roles, run_daemon
+from pubsubflow.daemon import run_daemon
 from pubsubflow.embedded import find_running
 from pubsubflow.errors import ConfigError, PubsubflowError, Unavailable
 from pubsubflow.logging_setup import set_up_logging
-from pubsubflow.model.api.resources import DagPage
 from pubsubflow.model.lazy_import import lazy_module
-from pubsubflow.model.source.compiled import CompiledFolder
+from pubsubflow.roles import ROLES, check_roles
 from pubsubflow.runner.parent_death import end_with_parent
 from pubsubflow.runner.task_account import set_inspectable
 
+if TYPE_CHECKING:
+    from pubsubflow.model.api.resources import DagPage
+    from pubsubflow.model.source.compiled import CompiledFolder
+
+# What the start of a daemon does not use at once is imported while its processes get ready.
+target = lazy_module("pubsubflow.cli.target")
 comparing = lazy_module("pubsubflow.loader.compiled.comparing")
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -245,7 +249,9 @@ def _folder(dags: Path | None) -> Path:
     return _FOLDER
 
 
-def _compiled(manifest: Path | None, dags: Path | None, settings: Config) -> CompiledFolder | None:
+def _compiled(
+    manifest: Path | None, dags: Path | None, settings: Config
+) -> "CompiledFolder | None":
     """Return the manifest of the DAGs folder, if one is named.
 
     Raises:
@@ -263,7 +269,7 @@ def _run(
     *,
     roles: frozenset[str],
     dags: Path | None,
-    compiled: CompiledFolder | None,
+    compiled: "CompiledFolder | None",
     embedded: bool,
     greet: Callable[[str], Awaitable[None]],
     shows_imports: bool = False,
@@ -336,14 +342,14 @@ async def _in_thread(write: Callable[..., None], *arguments: object) -> None:
 async def _greet(home: Path, url: str) -> None:
     """Print the URL, the home folder, the DAGs and how to stop the daemon."""
     try:
-        async with client_for_home(home) as client:
+        async with target.client_for_home(home) as client:
             found: DagPage | PubsubflowError = await client.dags()
     except PubsubflowError as error:
         found = error
     await _in_thread(_print_greeting, home, url, found)
 
 
-def _print_greeting(home: Path, url: str, dags: DagPage | PubsubflowError) -> None:
+def _print_greeting(home: Path, url: str, dags: "DagPage | PubsubflowError") -> None:
     output.show(f"pubsubflow is up at {url}")
     output.show(f"home {home}")
     output.show(f"page {url}/ui/ (`pubsubflow open` signs a browser in)")

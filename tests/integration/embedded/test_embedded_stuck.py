@@ -10,13 +10,13 @@ import anyio.lowlevel
 import pytest
 
 from pubsubflow.bus import Bus, BusSettings
-from pubsubflow.composition import ROLES
 from pubsubflow.config import Config
 from pubsubflow.embedded import EmbeddedServers, check_space
 from pubsubflow.embedded import home as home_module
 from pubsubflow.embedded.watchdog import watch_server
 from pubsubflow.errors import ConfigError
-from pubsubflow.resources import open_resources
+from pubsubflow.processes import open_processes
+from pubsubflow.roles import ROLES
 from support.embedded import jetstream, next_fact, postgres
 
 pytestmark = pytest.mark.anyio
@@ -162,7 +162,7 @@ async def test_a_disk_that_is_too_small_is_named_before_anything_is_written(new_
     usage = shutil.disk_usage(new_home.parent)._replace(free=600 << 20)
     monkeypatch.setattr(home_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ConfigError) as refused:
-        async with open_resources(Config(home=new_home), roles=ROLES, dags=None, embedded=True):
+        async with open_processes(Config(home=new_home), roles=ROLES, dags=None, embedded=True):
             pass
     assert f"the disk of home {new_home} has 600 MiB free, and a new home needs 1024" in str(
         refused.value

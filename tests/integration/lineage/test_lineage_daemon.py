@@ -7,9 +7,10 @@ import pytest
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
-from pubsubflow.daemon import ROLES, Daemon
+from pubsubflow.daemon import Daemon
 from pubsubflow.lineage import LineageSettings
 from pubsubflow.loader import LoaderSettings
+from pubsubflow.roles import ROLES
 from pubsubflow.worker import WorkerSettings
 from support.lineage import summaries
 

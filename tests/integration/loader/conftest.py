@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
-from pubsubflow.loader.once import PRELOAD
+from pubsubflow.loader.settings import PRELOAD
 from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer

@@ -8,10 +8,11 @@ import pytest
 
 from pubsubflow.api import ApiSettings
 from pubsubflow.config import Config
-from pubsubflow.daemon import ROLES, Daemon
+from pubsubflow.daemon import Daemon
 from pubsubflow.loader import LoaderSettings
 from pubsubflow.metrics import MetricsSettings
 from pubsubflow.retention import LogStoreSettings
+from pubsubflow.roles import ROLES
 from pubsubflow.tracing import TracesSettings
 from pubsubflow.worker import WorkerSettings
 from support.daemon_client import DaemonClient

@@ -13,10 +13,10 @@ import anyio.abc
 import msgspec
 
 from pubsubflow.bus import BusSettings
-from pubsubflow.daemon import ROLES
 from pubsubflow.embedded import EmbeddedServers, PostgresAddress
 from pubsubflow.embedded.home import Home
 from pubsubflow.embedded.settings import DATABASE, PORT, SUPERUSER
+from pubsubflow.roles import ROLES
 from support.faults.daemon import DaemonOptions
 from support.faults.daemons import MARK, DaemonProcess, await_no_process, start_all, stop_all
 from support.faults.executions import ExecutionLog
