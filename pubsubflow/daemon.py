@@ -98,6 +98,18 @@ def leave_garbage_alone() -> None:
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
+def _import_services() -> None:
+    """Import all services, without a search for garbage among what is made for good."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        import_module(_COMPOSITION)
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
 async def _import_schemas() -> None:
     """Import what the first run with declared params needs, when no start waits for it."""
     with suppress(ImportError, OSError):  # then that run imports it
@@ -172,7 +184,7 @@ class Daemon:
                     roles=roles,
                     dags=dags,
                     embedded=embedded,
-                    meanwhile=partial(import_module, _COMPOSITION),
+                    meanwhile=_import_services,
                 )
             )
             opened = await stack.enter_async_context(

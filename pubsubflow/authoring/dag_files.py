@@ -126,7 +126,7 @@ class BundleFolder:
             if path == folder:
                 return ""
             if path.startswith(f"{folder}{os.sep}"):
-                return Path(path).relative_to(folder).as_posix()
+                return path[len(folder) + 1 :].replace(os.sep, "/")
         return None
 
     def users(self, path: str) -> str:

@@ -11,13 +11,17 @@ import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from msgspec import Struct
 
 from pubsubflow.errors import ConfigError
+from pubsubflow.model.lazy_import import lazy_module
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+ed25519 = lazy_module("cryptography.hazmat.primitives.asymmetric.ed25519")
 P = ParamSpec("P")
 T = TypeVar("T")
 _SEED = 18 << 3
@@ -34,7 +38,7 @@ class Nkey(Struct, frozen=True):
     """
 
     public: str
-    private: Ed25519PrivateKey
+    private: "Ed25519PrivateKey"
 
     def __repr__(self) -> str:
         return f"Nkey({self.public})"
@@ -131,7 +135,7 @@ def _read_seed(text: str) -> Nkey:
     body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
     if _crc(body) != check:
         raise ValueError("damaged")
-    private = Ed25519PrivateKey.from_private_bytes(body[_PREFIX_BYTES:])
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(body[_PREFIX_BYTES:])
     kind = bytes([(raw[0] & 7) << 5 | raw[1] >> 3])
     public = kind + private.public_key().public_bytes_raw()
     return Nkey(base64.b32encode(public + _crc(public)).decode().rstrip("="), private)

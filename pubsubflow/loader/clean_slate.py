@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
 from operator import is_
 from types import ModuleType
@@ -29,8 +29,10 @@ _WATCHED = frozenset(
     }
 )
 _WATCHED_BELOW = ("pubsubflow.authoring.", "pubsubflow.operators.", "pubsubflow_")
-_Watched = tuple[Callable[[str], Any], tuple[str, ...], tuple[Any, ...]]
-"""How an attribute of a namespace is read, and the names and values that it had."""
+_Watched = tuple[Mapping[str, Any], tuple[str, ...], tuple[Any, ...]]
+"""A namespace, and the names and values that it had."""
+
+_SIGNALS = sorted(signal.valid_signals())
 
 
 class CleanSlate:
@@ -50,16 +52,12 @@ class CleanSlate:
             if name in _WATCHED or name.startswith(_WATCHED_BELOW)
             for each in _namespaces(sys.modules[name])
         ]
-        self._watched = [(each.get, tuple(each), tuple(each.values())) for each in namespaces]
+        self._watched = [(each, tuple(each), tuple(each.values())) for each in namespaces]
 
     def wipe(self) -> bool:
         """Forget what an import has loaded; return whether nothing else of it is left."""
-        added = [
-            (name, module)
-            for name, module in list(sys.modules.items())
-            if name not in self._modules
-        ]
-        for name, module in added:
+        for name in sys.modules.keys() - self._modules:
+            module = sys.modules[name]
             if not _is_placed(module):
                 return False  # made by a program, which another import may find
             place = self._place(module)
@@ -95,8 +93,11 @@ def _namespaces(module: ModuleType) -> list[Mapping[str, Any]]:
 
 def _is_kept(watched: _Watched) -> bool:
     """Return whether a namespace has what it had; it may have got more, as lazy names."""
-    get, names, values = watched
-    return all(map(is_, map(get, names), values))
+    namespace, names, values = watched
+    # Names keep their order, and new ones come last: most are as they were, and found so at once.
+    if len(namespace) >= len(names) and all(map(is_, namespace, names)):
+        return all(map(is_, namespace.values(), values))
+    return all(map(is_, map(namespace.get, names), values))
 
 
 def _facts() -> tuple[Any, ...]:
@@ -114,7 +115,7 @@ def _facts() -> tuple[Any, ...]:
         sys.gettrace(),
         sys.getprofile(),
         threading.active_count(),
-        tuple(map(_handler, sorted(signal.valid_signals()))),
+        tuple(map(_handler, _SIGNALS)),
         (root.level, tuple(map(id, root.handlers)), tuple(map(id, root.filters))),
         logging.root.manager.disable,
         locale.setlocale(locale.LC_ALL),

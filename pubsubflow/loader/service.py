@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 _FILES_A_SAVE = 200
 _RETRY_SECONDS = 1.0
 _GATHER_SECONDS = 0.1
+_START_GATHER_SECONDS = 0.5
+"""The same before the first are stored: what is stored of them serves no one yet."""
 
 T = TypeVar("T")
 
@@ -320,7 +322,7 @@ class Loader:
             if self._loading:
                 # Others follow at once, most often: a transaction stores many.
                 self._all_loaded = anyio.Event()
-                with anyio.move_on_after(_GATHER_SECONDS):
+                with anyio.move_on_after(_GATHER_SECONDS if started else _START_GATHER_SECONDS):
                     await self._all_loaded.wait()
             self._results_changed = anyio.Event()
             await self._store_changes()

@@ -8,6 +8,7 @@ start.
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 
 import structlog
@@ -59,9 +60,15 @@ class AppliedMigration(Struct, frozen=True):
 
 def load_migrations() -> list[Migration]:
     """Return all migrations in order."""
+    return list(_read_migrations())
+
+
+@cache
+def _read_migrations() -> tuple[Migration, ...]:
     folder = resources.files("pubsubflow.store") / "migrations"
     files = sorted(folder.iterdir(), key=lambda entry: entry.name)
-    return [Migration(file.name, file.read_text()) for file in files if file.name.endswith(".sql")]
+    sources = (file for file in files if file.name.endswith(".sql"))
+    return tuple(Migration(file.name, file.read_text()) for file in sources)
 
 
 def known_schema() -> int:

@@ -10,12 +10,10 @@ import base64
 import hmac
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from typing import TYPE_CHECKING, Any
 
 from pubsubflow.errors import DefinitionError
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.model.webhooks import (
     PUBLIC,
     AnyVerifier,
@@ -31,6 +29,12 @@ from pubsubflow.model.webhooks import (
     standard_key,
 )
 from pubsubflow.webhooks.request import NotVerified, WebhookRequest
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+exceptions = lazy_module("cryptography.exceptions")
+ed25519 = lazy_module("cryptography.hazmat.primitives.asymmetric.ed25519")
 
 Verify = Callable[[WebhookRequest, float], None]
 """Checks a request, given the time in seconds since 1970; raises NotVerified."""
@@ -59,7 +63,7 @@ def verification(verifier: AnyVerifier, secrets: Sequence[str]) -> Verify:
 def _standard(verifier: StandardWebhooks, secrets: Sequence[str]) -> Verify:
     shared = [standard_key(each) for each in secrets if not each.startswith(PUBLIC)]
     public = [
-        Ed25519PublicKey.from_public_bytes(standard_key(each))
+        ed25519.Ed25519PublicKey.from_public_bytes(standard_key(each))
         for each in secrets
         if each.startswith(PUBLIC)
     ]
@@ -81,18 +85,18 @@ def _standard(verifier: StandardWebhooks, secrets: Sequence[str]) -> Verify:
     return verify
 
 
-def _any_signed(given: Iterable[bytes], keys: Sequence[Ed25519PublicKey], content: bytes) -> bool:
+def _any_signed(given: Iterable[bytes], keys: "Sequence[Ed25519PublicKey]", content: bytes) -> bool:
     signatures = [each.removeprefix(b"v1a,") for each in given if each.startswith(b"v1a,")]
     return any(_is_signed(key, each, content) for key in keys for each in signatures)
 
 
-def _is_signed(key: Ed25519PublicKey, written: bytes, content: bytes) -> bool:
+def _is_signed(key: "Ed25519PublicKey", written: bytes, content: bytes) -> bool:
     try:
         signature = base64.b64decode(written, validate=True)
         if base64.b64encode(signature) != written:
             return False
         key.verify(signature, content)
-    except (ValueError, InvalidSignature):
+    except (ValueError, exceptions.InvalidSignature):
         return False
     return True
 

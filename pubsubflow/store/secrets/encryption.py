@@ -2,15 +2,22 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
 from pubsubflow.errors import ConfigError
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.store.secrets.keyring import EncryptionKey
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+# Imported for the first secret: no start waits for a library of 10 MB.
+exceptions = lazy_module("cryptography.exceptions")
+_AEAD = "cryptography.hazmat.primitives.ciphers.aead"
 _NONCE_BYTES = 12
 _PURPOSE = b"pubsubflow connection 1"
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
@@ -58,7 +65,7 @@ def encrypt(
 ) -> Ciphertext:
     """Encrypt secrets for a row."""
     nonce = os.urandom(_NONCE_BYTES)
-    ciphertext = AESGCM(key.data).encrypt(nonce, _encode(secrets), associated.encoded())
+    ciphertext = _cipher(key).encrypt(nonce, _encode(secrets), associated.encoded())
     return Ciphertext(key.id, nonce + ciphertext)
 
 
@@ -85,12 +92,18 @@ def decrypt(
         )
     nonce, data = ciphertext.data[:_NONCE_BYTES], ciphertext.data[_NONCE_BYTES:]
     try:
-        return _decode(AESGCM(key.data).decrypt(nonce, data, associated.encoded()))
-    except InvalidTag as error:
+        return _decode(_cipher(key).decrypt(nonce, data, associated.encoded()))
+    except exceptions.InvalidTag as error:
         raise DecryptionError(
             f"the secrets of {_named(associated)} do not belong to its row, which was changed by "
             "something else than pubsubflow: delete it and set it again"
         ) from error
+
+
+def _cipher(key: EncryptionKey) -> "AESGCM":
+    # Not a lazy module: to find one, its package is imported, and with it all.
+    cipher: AESGCM = import_module(_AEAD).AESGCM(key.data)
+    return cipher
 
 
 def _named(associated: AssociatedData) -> str:

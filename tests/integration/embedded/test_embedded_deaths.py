@@ -13,6 +13,7 @@ import pytest
 
 import pubsubflow
 from pubsubflow.embedded import EmbeddedServers, read_owner
+from pubsubflow.errors import ConfigError
 from support.embedded import as_ordinary_user, ended, holder, postgres
 
 pytestmark = pytest.mark.anyio
@@ -88,6 +89,58 @@ async def test_a_first_start_that_was_killed_is_done_again(new_home):
     async with EmbeddedServers(new_home) as servers, postgres(servers) as connection:
         assert await connection.fetchval("SELECT 1") == 1
     assert not (new_home / "postgres" / "data.new").exists()
+
+
+def running(*programs):
+    """Return the children of this process that are, or are about to be, one of some programs."""
+    found = psutil.Process().children()
+    return [
+        each for each in found if any(f"/bin/{name}" in str(each.cmdline()) for name in programs)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("program", "text"),
+    [("nats-server", "NATS did not start"), ("initdb", "initdb did not start")],
+)
+async def test_a_process_that_dies_while_the_rest_is_imported_is_named(new_home, program, text):
+    def kill():
+        (process,) = running(program)
+        process.kill()
+
+    with pytest.raises(ConfigError, match=text):
+        async with EmbeddedServers(new_home, meanwhile=kill):
+            pass
+    assert running("nats-server", "initdb", "postgres") == []
+    async with EmbeddedServers(new_home) as servers, postgres(servers) as connection:
+        assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_postgres_that_dies_while_the_rest_is_imported_is_named(home):
+    def kill():
+        (process,) = running("postgres")
+        process.kill()
+
+    with pytest.raises(ConfigError, match="Postgres did not start"):
+        async with EmbeddedServers(home, meanwhile=kill):
+            pass
+    assert running("nats-server", "postgres") == []
+
+
+async def test_what_fails_while_they_get_ready_stops_both(home):
+    started = []
+
+    def fail():
+        started.extend(running("nats-server", "postgres"))
+        raise LookupError("no such library")
+
+    with pytest.raises(ExceptionGroup) as failed:
+        async with EmbeddedServers(home, meanwhile=fail):
+            pass
+    assert failed.group_contains(LookupError, match="no such library")
+    assert len(started) == 2
+    assert not any(each.is_running() for each in started)
+    assert read_owner(home) is None
 
 
 async def test_an_ordinary_user_needs_no_root(tmp_path):

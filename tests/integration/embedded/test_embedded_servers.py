@@ -68,6 +68,14 @@ async def test_wrong_secrets_are_refused(home):
             assert await stream.receive() == b"-ERR 'Authorization Violation'\r\n"
 
 
+async def test_a_new_cluster_has_our_database_and_no_other(new_home):
+    async with EmbeddedServers(new_home) as servers, postgres(servers) as connection:
+        names = await connection.fetch("SELECT datname FROM pg_database ORDER BY datname")
+        assert [each["datname"] for each in names] == ["pubsubflow", "template0", "template1"]
+        assert await connection.fetchval("SELECT current_setting('scram_iterations')") == "1"
+        await connection.execute("CREATE DATABASE other TEMPLATE pubsubflow")
+
+
 async def test_nobody_else_can_read_the_home(new_home):
     async with EmbeddedServers(new_home):
         found = [path for path in (new_home, *new_home.rglob("*")) if not path.is_socket()]

@@ -54,13 +54,27 @@ def test_the_process_of_an_attempt_elsewhere_imports_no_http():
     assert not {"aiohttp", "asyncpg"} & found
 
 
+def test_a_daemon_starts_its_processes_before_it_imports_its_services():
+    code = (
+        "import sys\n"
+        "from pubsubflow.cli.shell.parameter import leave_out_parser\n"
+        "leave_out_parser()\n"
+        "import pubsubflow.cli.commands.daemon\n"
+        "print(*sys.modules)"
+    )
+    found = {*python(code).stdout.split()}
+    assert "pubsubflow.processes" in found
+    late = {"composition", "resources", "bus.connection", "store.database", "client", "loader.once"}
+    libraries = {"aiohttp", "asyncpg", "nats", "cyclopts", "rich", "greenlet", "cryptography"}
+    assert not ({f"pubsubflow.{each}" for each in late} | libraries) & found
+
+
 def test_a_daemon_imports_nothing_that_dag_files_need():
-    found = {
-        *python("import sys, pubsubflow.cli.commands.daemon; print(*sys.modules)").stdout.split()
-    }
-    assert "pubsubflow.composition" in found
+    found = {*python("import sys, pubsubflow.composition; print(*sys.modules)").stdout.split()}
+    assert "pubsubflow.api.service" in found
     # Schemas and certificates are imported by those who have some, metrics' texts by a request.
     late = {"arrow", "isoduration", "rfc3986_validator", "cryptography.x509.base"}
+    late |= {"cryptography.hazmat.bindings._rust"}  # for the first secret or signature
     late |= {"jsonschema", "prometheus_client", "rich.console"}
     assert not ({"pubsubflow.authoring", "pubsubflow.testing"} | late) & found
 
