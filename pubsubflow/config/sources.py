@@ -3,7 +3,7 @@
 Light to import, so that commands that only call a daemon start fast.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,13 @@ HOME_ENV = "PUBSUBFLOW_HOME"
 DEFAULT_HOME = Path("~/.pubsubflow")
 
 Tree = dict[str, Any]
+
+# Sections whose keys are names of users, which may have capitals and `__` in them.
+_USERS_KEYS: dict[tuple[str, ...], Callable[[str], str]] = {
+    ("bundles", "*", "env"): str,
+    # A variable in capitals alone, as is usual, means the group in small letters.
+    ("oidc", "roles"): lambda name: name.lower() if name.isupper() else name,
+}
 
 
 def read_sources(
@@ -39,7 +46,7 @@ def read_sources(
         tree["home"] = environ[HOME_ENV]
     for name, value in environ.items():
         if name.startswith(ENV_PREFIX):
-            _put(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), value, name)
+            _put(tree, _path_of(name.removeprefix(ENV_PREFIX)), value, name)
     for name, given in flags.items():
         if given is not None:
             _put(tree, name.split("."), given, f"--{name}")
@@ -64,6 +71,20 @@ def _read_file(file: Path | None) -> Tree:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"configuration file {path} is not valid TOML: {error}") from error
     return found
+
+
+def _path_of(name: str) -> list[str]:
+    """Return the keys that a variable of the environment names."""
+    parts = name.split("__")
+    keys = [part.lower() for part in parts]
+    for section, written in _USERS_KEYS.items():
+        depth = len(section)
+        inside = len(keys) > depth and all(
+            each in ("*", key) for each, key in zip(section, keys, strict=False)
+        )
+        if inside:
+            return [*keys[:depth], written("__".join(parts[depth:]))]
+    return keys
 
 
 def _put(tree: Tree, path: list[str], value: object, name: str) -> None:

@@ -157,3 +157,19 @@ def test_certificate_files_are_paths(file):
     assert config.api.tls_cert == Path("~/cert.pem").expanduser()
     assert config.api.tls_key == Path("/k.pem")
     assert load().api.tls_cert is None
+
+
+def test_names_of_users_keep_their_case_in_the_environment():
+    """Variables of a bundle are names of its tasks, which may have `__`; groups are a provider's."""
+    config = load(
+        PUBSUBFLOW__BUNDLES__Team__KIND="airflow",
+        PUBSUBFLOW__BUNDLES__TEAM__ENV__AIRFLOW_VAR_Region="eu",
+        PUBSUBFLOW__BUNDLES__TEAM__ENV__AIRFLOW__CORE__UNIT_TEST_MODE="False",
+        PUBSUBFLOW__OIDC__ROLES__OPS="viewer",
+        PUBSUBFLOW__OIDC__ROLES__Data__Admins="admin",
+    )
+    assert config.bundles["team"].env == {
+        "AIRFLOW_VAR_Region": "eu",
+        "AIRFLOW__CORE__UNIT_TEST_MODE": "False",
+    }
+    assert config.oidc.roles == {"ops": ("viewer",), "Data__Admins": ("admin",)}
