@@ -115,7 +115,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
         calls: Which callbacks it has: `on_success`, `on_failure`.
         max_active_tasks: How many of its tasks run at once in one run, if its file says so.
         refused: Why it cannot be run here; empty if it can.
-        line: Where it is made.
+        fail_fast: Whether the first failure of a run stops its other tasks.
     """
 
     dag_id: str
@@ -136,6 +136,7 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
     max_active_tasks: int | None = None
     deadlines: tuple[DeadlineStructure, ...] = ()
     refused: str = ""
+    fail_fast: bool = False
 
 
 class LoadedStructure(Struct, frozen=True, omit_defaults=True, tag="loaded"):

@@ -73,7 +73,7 @@ class DAG(Graph, InProcessRuns):
 
     Attributes:
         hints: What of `default_args` has no meaning here, a line each.
-        by_instance: See `DagSpec`; likewise `interval_dates`.
+        by_instance: See `DagSpec`; likewise `interval_dates` and `fail_fast`.
 
     Raises:
         DefinitionError: An option is invalid; the message names it and its location.
@@ -82,6 +82,7 @@ class DAG(Graph, InProcessRuns):
     id_prefix = ""
     by_instance = False
     interval_dates = False
+    fail_fast = False
 
     def __init__(
         self, dag_id: str, *, arguments: Arguments | None = None, **options: Unpack[DagKeywords]
@@ -280,6 +281,7 @@ class DAG(Graph, InProcessRuns):
             deadlines=tuple(each.to_spec() for each in self.deadlines),
             by_instance=self.by_instance,
             interval_dates=self.interval_dates,
+            fail_fast=self.fail_fast,
             line=self.location.line
             if self.location and self.location.file.endswith(file)
             else None,

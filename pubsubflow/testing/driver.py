@@ -13,6 +13,7 @@ from pubsubflow.authoring.runtime.inprocess import RunResult, TaskResult
 from pubsubflow.authoring.runtime.journal import wait_error
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.ids import new_id
+from pubsubflow.model.runs.failing_fast import fail_fast
 from pubsubflow.model.runs.outlets import outlet_events
 from pubsubflow.model.runs.progress import (
     Decision,
@@ -157,7 +158,15 @@ class Driver:
         return Instance(task, map_index, mapped_indexes(sizes, map_index))
 
     async def _drive(self, live: LiveInstance) -> None:
-        """Run an instance until it succeeds or no attempt is left."""
+        """Run an instance until it succeeds, no attempt is left, or it is stopped."""
+        with live.scope:
+            # One that is stopped before it has begun must not begin.
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            await self._run_to_end(live)
+        if live.scope.cancel_called:
+            self._time.end_work()
+
+    async def _run_to_end(self, live: LiveInstance) -> None:
         while True:
             live.attempt += 1
             live.worked = live.waited = 0.0
@@ -212,11 +221,13 @@ class Driver:
         publish = partial(self._publish, task.task_id)
         now = partial(self._now, live)
         began = anyio.current_time()
+        live.runs = True
         try:
             return await self._attempts.run(
                 Execution(live.instance, live.attempt, output, publish, now, live.journal, left)
             )
         finally:
+            live.runs = False
             live.worked += anyio.current_time() - began
             live.logs.extend(log_lines(output, live.attempt))
 
@@ -311,18 +322,35 @@ class Driver:
         self._record(live, state, value, ended.error, ended.outputs, ended.map_name)
         if state is TaskState.FAILED and ended.exception is not None:
             self._report(ended.exception)
-        decision = finish_task(
-            self._plan,
-            self._progress,
-            task.node,
-            state,
-            map_index=map_index,
-            length=length,
-            follow=follow,
-        )
+        key = (task.node, map_index)
+        if state is TaskState.FAILED and self._plan.spec.fail_fast:
+            decision = self._fail_fast(key)
+        else:
+            decision = finish_task(
+                self._plan,
+                self._progress,
+                task.node,
+                state,
+                map_index=map_index,
+                length=length,
+                follow=follow,
+            )
         # Before end_work(): time must not skip while the tasks that follow are not counted yet.
         self._apply(decision)
         self._time.end_work()
+
+    def _fail_fast(self, key: tuple[int, int]) -> Decision:
+        """Count a failure, and stop all else."""
+        states = {each: live.state for each, live in self._live.items()}
+        stopped, decision = fail_fast(self._plan, self._progress, key, states)
+        for node, map_index, state in stopped:
+            live = self._live.pop((node, map_index), None)
+            if live is None:
+                decision.resolved.append((node, map_index, state))
+                continue
+            live.scope.cancel()
+            self._record(live, state, None, TaskError("FailFast", "another task has failed"))
+        return decision
 
     def _record(
         self,

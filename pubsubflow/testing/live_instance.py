@@ -1,5 +1,7 @@
 """A live task instance of an in-process run."""
 
+import anyio
+
 from pubsubflow.authoring.runtime.inprocess import LogLine
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.wire.messages import JournalEntry, TaskError
@@ -17,6 +19,8 @@ class LiveInstance:
         called: When it last read the time, and the number of events in the log then.
         worked: Real seconds that the attempt has worked.
         waited: Virtual seconds that the attempt has waited.
+        runs: Whether an attempt is at its function.
+        scope: Of its attempts; cancelled when it is stopped.
     """
 
     def __init__(self, instance: Instance) -> None:
@@ -28,6 +32,13 @@ class LiveInstance:
         self.called = (0.0, 0)
         self.worked = 0.0
         self.waited = 0.0
+        self.runs = False
+        self.scope = anyio.CancelScope()
+
+    @property
+    def state(self) -> TaskState:
+        """Its state, as far as a stop of it differs by that."""
+        return TaskState.RUNNING if self.runs else TaskState.QUEUED
 
     def ending(self, state: TaskState, error: TaskError | None) -> EndedAttempt:
         """Return how its attempt has ended."""

@@ -52,9 +52,8 @@ def translate(dag: Any) -> DagStructure:
     notes = Notes()
     order = _ordered(dag)
     tasks = tuple(_task(task, notes) for task in order)
-    for name in ("fail_fast", "access_control"):
-        if getattr(dag, name, None):
-            notes.add(f"{name} of the DAG is not kept")
+    if getattr(dag, "access_control", None):
+        notes.add("access_control of the DAG is not kept")
     deadlines = deadlines_of(dag, notes)
     text = dag.description or next(iter((dag.doc_md or "").strip().splitlines()), "")
     owners = sorted({task.owner for task in order if task.owner})
@@ -77,6 +76,7 @@ def translate(dag: Any) -> DagStructure:
         max_active_tasks=_most_tasks(dag),
         deadlines=deadlines,
         refused=_refusal(order),
+        fail_fast=bool(dag.fail_fast),
     )
 
 

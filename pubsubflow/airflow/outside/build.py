@@ -129,6 +129,7 @@ def _dag(found: DagStructure, place: BundlePlace) -> DAG:
     dag = DAG(found.dag_id, **{name: each for name, each in options.items() if each})
     dag.params = _params(found)
     dag.by_instance = True
+    dag.fail_fast = found.fail_fast
     dag.interval_dates = bool((found.schedule or {}).get("data_interval"))
     downstream: dict[str, list[str]] = {}
     for task in found.tasks:

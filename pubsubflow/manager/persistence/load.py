@@ -110,6 +110,8 @@ async def lock_runs(
         uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
     await load_runs(rows, uow, specs, transaction)
     known = uow.runs.by_id
+    # A failure there stops all that the run has left.
+    locks.runs |= {run.id for run in known.values() if run.version.spec.fail_fast}
     tasks = sorted(task for task in locks.tasks if task[0] in known and task[0] not in locks.runs)
     load_tasks(await transaction.fetch_rows("read_live_tasks", tasks), uow)
     if locks.runs:

@@ -8,6 +8,12 @@ from pubsubflow.manager.runs.callbacks import call_for_run, call_for_task
 from pubsubflow.manager.runs.events import TaskEvents, moment_of
 from pubsubflow.manager.runs.retries import Retries
 from pubsubflow.manager.runs.state_changes import apply_state
+from pubsubflow.manager.runs.task_ends import (
+    end_by_failure,
+    end_live,
+    end_unmade,
+    remove_task,
+)
 from pubsubflow.manager.runs.waits import TaskWaits, WaitEnd, end_look
 from pubsubflow.manager.spec_cache import DagVersion
 from pubsubflow.manager.unit_of_work import FinishedAttempt, UnitOfWork
@@ -179,17 +185,24 @@ class RunLifecycle:
             if not spec.mapped:
                 run.results[message.node] = message.value
         self._end_task(run, key, task, message)
-        decision = finish_task(
-            run.version.plan,
+        decision = self._count(run, message, replaced=not queued)
+        self._apply(run, decision, chained=message)
+
+    def _count(self, run: RunWork, message: ResultMessage, *, replaced: bool) -> Decision:
+        """Count an instance that has ended, and decide what follows."""
+        plan, state = run.version.plan, _FINAL[message.outcome]
+        if state is TaskState.FAILED and plan.spec.fail_fast:
+            return end_by_failure(self.waits, self._uow, run, message, replaced=replaced)
+        return finish_task(
+            plan,
             run.progress,
             message.node,
-            _FINAL[message.outcome],
+            state,
             map_index=message.map_index,
             length=message.length,
             follow=message.follow,
-            replaced=not queued,
+            replaced=replaced,
         )
-        self._apply(run, decision, chained=message)
 
     def _replace_queued(self, run: RunWork, key: InstanceKey) -> None:
         """Make the next instance of a mapped task, or group, for one that has left the queue."""
@@ -287,14 +300,12 @@ class RunLifecycle:
         closes = bool(plan.scopes) and not progress.closing and has_teardowns_left(plan, progress)
         tasks = run.version.spec.tasks
         stopped = [key for key in run.live if not closes or tasks[key[0]].role != "teardown"]
+        error = TaskError("Cancelled", reason, final=True)
+        state, by_people = TaskState.CANCELLED, outcome is RunState.CANCELLED
         for key in stopped:
-            self._cancel_task(run, key, reason, outcome)
+            end_live(self.waits, self._uow, run, key, state, error, cancelled=by_people)
         for key in take_unmade(run.progress):
-            # With a row, so that clearing finds them as it finds those that were made.
-            error = TaskError("Cancelled", reason, final=True)
-            run.ended_tasks.append(
-                EndedTask(*key, 0, TaskState.CANCELLED, ended_at=self._uow.now, error=error)
-            )
+            end_unmade(self._uow, run, (*key, state), error)
         if closes:
             if stopped:
                 message = CancelMessage(run.id, reason, tuple(stopped))
@@ -306,23 +317,6 @@ class RunLifecycle:
         run.cancelled = True
         run.changed = True
         self._close(run, outcome, reason)
-
-    def _cancel_task(self, run: RunWork, key: InstanceKey, reason: str, outcome: RunState) -> None:
-        task = run.live[key]
-        self.waits.stop(run, key, task, cancelled=outcome is RunState.CANCELLED)
-        self._remove(run, key, task)
-        run.ended_tasks.append(
-            EndedTask(
-                *key,
-                task.attempt,
-                advance_state(task.state, TaskState.CANCELLED),
-                task.worker,
-                task.queued_at,
-                task.started_at,
-                self._uow.now,
-                error=TaskError("Cancelled", reason, final=True),
-            )
-        )
 
     def time_out(self, timer: Timer) -> None:
         """Fail a run that has outlived its DAG's timeout."""
@@ -351,18 +345,10 @@ class RunLifecycle:
             return None
         return task if task.state in (TaskState.QUEUED, TaskState.RUNNING) else None
 
-    def _remove(self, run: RunWork, key: InstanceKey, task: LiveTask) -> None:
-        del run.live[key]
-        # What was made in this batch has no row yet.
-        if task.stored:
-            run.removed.append(key)
-        if key in run.dispatch:
-            run.dispatch.remove(key)
-
     def _end_task(
         self, run: RunWork, key: InstanceKey, task: LiveTask, message: ResultMessage
     ) -> None:
-        self._remove(run, key, task)
+        remove_task(run, key, task)
         if message.map_name:
             name = printable(message.map_name)[:MAX_MAP_NAME]
             self._uow.runs.named.append((run.id, *key, name))

@@ -38,7 +38,7 @@ class Plan:
             that use what it set up, and those of a group that is mapped over its result.
         scopes: Per node, the setups that it uses; empty for a DAG without setups.
         leaves: The nodes that decide the run's state: only teardowns are downstream of them, or
-            they are teardowns that shall.
+            they are teardowns that shall; of a DAG of Airflow's, as that has it.
         chains: Per node, the nodes that its runner may run directly afterwards: each is the only
             downstream task of the one before, waits for nothing else, has the same kind and queue
             and declares no resources, so the runner starts it without a round trip to the manager.
@@ -57,14 +57,7 @@ class Plan:
             for node in task.upstream:
                 found[node].append(task.node)
         self.downstream = tuple(map(tuple, found))
-        # A failed clean-up does not fail the run.
-        lasting = [task for task in spec.tasks if task.role != "teardown"]
-        leads_on = {node for task in lasting for node in task.upstream}
-        self.leaves = tuple(
-            task.node
-            for task in spec.tasks
-            if (task.fails_run if task.role == "teardown" else task.node not in leads_on)
-        )
+        self.leaves = self._airflow_leaves() if spec.by_instance else self._leaves()
         self.scopes = self._scopes() if any(task.role == "setup" for task in spec.tasks) else ()
         self.groups = mapped_groups(spec)
         self.group_of: dict[int, MappedGroup] = {
@@ -78,6 +71,30 @@ class Plan:
         self.chains = self._chains()
         limits = tuple(_limits(spec, task) for task in spec.tasks)
         self.limits = limits if any(limits) else ()
+
+    def _leaves(self) -> tuple[int, ...]:
+        # A failed clean-up does not fail the run.
+        lasting = [task for task in self.spec.tasks if task.role != "teardown"]
+        leads_on = {node for task in lasting for node in task.upstream}
+        return tuple(
+            task.node
+            for task in self.spec.tasks
+            if (task.fails_run if task.role == "teardown" else task.node not in leads_on)
+        )
+
+    def _airflow_leaves(self) -> tuple[int, ...]:
+        """Return the leaves as `DagRun._tis_for_dagrun_state` of Airflow has them.
+
+        There a teardown that shall decide the state hides the tasks before it, whatever their ends.
+        """
+        tasks = self.spec.tasks
+        counted = [task.role != "teardown" or task.fails_run for task in tasks]
+        found = tuple(
+            task.node
+            for task in tasks
+            if counted[task.node] and not any(counted[node] for node in self.downstream[task.node])
+        )
+        return found or tuple(task.node for task in tasks if not self.downstream[task.node])
 
     def _add_indirect(self, found: list[list[int]]) -> None:
         """Add what is to be decided about after a node beside what is downstream of it."""
@@ -137,6 +154,8 @@ class Plan:
             chains[task.node] = ()
             # A chained task would run without the DAG's slot that the manager gives.
             bounded = self.spec.max_active_tasks is not None
+            # A failure elsewhere stops what has not begun.
+            bounded = bounded or self.spec.fail_fast
             # Beside a failed setup a task runs by its rule alone, and what follows it does not.
             bounded = bounded or bool(
                 self.scopes and task.trigger_rule is not TriggerRule.ALL_SUCCESS

@@ -77,14 +77,16 @@ RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
 
 _ENDINGS = frozenset({TaskState.SUCCESS, TaskState.FAILED, TaskState.SKIPPED, TaskState.CANCELLED})
 TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
-    TaskState.READY: frozenset({TaskState.QUEUED, TaskState.CANCELLED}),
+    TaskState.READY: frozenset({TaskState.QUEUED, TaskState.SKIPPED, TaskState.CANCELLED}),
     TaskState.QUEUED: _ENDINGS
     | {TaskState.RUNNING, TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED}
     | {TaskState.READY},
     TaskState.RUNNING: _ENDINGS
     | {TaskState.DEFERRED, TaskState.UP_FOR_RETRY, TaskState.QUEUED, TaskState.READY},
     TaskState.DEFERRED: _ENDINGS | {TaskState.READY, TaskState.QUEUED, TaskState.UP_FOR_RETRY},
-    TaskState.UP_FOR_RETRY: frozenset({TaskState.READY, TaskState.QUEUED, TaskState.CANCELLED}),
+    TaskState.UP_FOR_RETRY: frozenset(
+        {TaskState.READY, TaskState.QUEUED, TaskState.SKIPPED, TaskState.CANCELLED}
+    ),
     TaskState.SUCCESS: frozenset(),
     TaskState.FAILED: frozenset(),
     TaskState.SKIPPED: frozenset(),

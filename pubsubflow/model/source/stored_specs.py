@@ -16,7 +16,8 @@ PLAIN = 1
 MAPPED_GROUPS = 2
 EXECUTORS = 3
 BY_INSTANCE = 4
-FORMAT = BY_INSTANCE
+FAIL_FAST = 5
+FORMAT = FAIL_FAST
 """The newest format that is known. It grows by one with a field of a spec that must not be ignored;
 a spec has the oldest format that says what it needs."""
 
@@ -93,6 +94,8 @@ def decode_outlets(data: bytes) -> tuple[str, ...]:
 
 def needed_format(spec: DagSpec) -> int:
     """Return the oldest format that says what a definition needs."""
+    if spec.fail_fast:
+        return FAIL_FAST
     if spec.by_instance:
         return BY_INSTANCE
     # Without their options these would run as another pod than the one that was asked for.

@@ -115,3 +115,13 @@ async def test_two_thousand_instances_of_generated_dags(tmp_path):
         if compared - racy >= 2_000:
             break
     assert racy < compared / 3
+
+
+async def test_dags_that_fail_fast(tmp_path):
+    """What has not begun is skipped, and teardowns run; a retry is not a failure."""
+    file = Path(shutil.copy(FILES / "failing_fast.py", tmp_path))
+    dags = bridged_dags(file)
+    theirs = run_beside(tmp_path, sorted(dags), tmp_path / "airflow")
+    for dag_id, dag in dags.items():
+        assert differences(await run_bridged(dag), theirs[dag_id]) == {}, dag_id
+    assert theirs["fast_chain"].states["last"] == "skipped"

@@ -160,7 +160,7 @@ def test_certificate_files_are_paths(file):
 
 
 def test_names_of_users_keep_their_case_in_the_environment():
-    """Variables of a bundle are names of its tasks, which may have `__`; groups are a provider's."""
+    """Variables of a bundle are its tasks', and may have `__`; groups are a provider's."""
     config = load(
         PUBSUBFLOW__BUNDLES__Team__KIND="airflow",
         PUBSUBFLOW__BUNDLES__TEAM__ENV__AIRFLOW_VAR_Region="eu",

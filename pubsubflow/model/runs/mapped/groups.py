@@ -5,7 +5,7 @@ so the progress grows with what runs at once, not with the length of the list. W
 regard to the index ends as a whole: one instance, that is not mapped.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from math import prod
 from typing import Protocol
 
@@ -288,6 +288,50 @@ def close_group(progress: ProgressOfGroups, group: MappedGroup, lasting: Iterabl
                 block[at] = OPEN
             state.active += block[at] == QUEUED
     state.close_all(group)
+
+
+def stop_in_group(
+    progress: ProgressOfGroups,
+    group: MappedGroup,
+    lasting: Collection[int],
+    state_of: Callable[[tuple[int, int]], TaskState],
+) -> list[tuple[int, int, TaskState]]:
+    """Give every instance of a group that has not ended a final state, and count it.
+
+    Args:
+        progress: Changed in place.
+        group: The group; without indexes, or before they are known, its tasks end as a whole.
+        lasting: The nodes of which instances still run.
+        state_of: The state of a node and map index.
+    """
+    state = progress.groups[group.number]
+    open_before = _open_instances(progress, group)
+    close_group(progress, group, lasting)
+    stopped = []
+    for node, indexes in open_before.items():
+        if node in lasting:
+            continue
+        found = [(node, index, state_of((node, index))) for index in indexes]
+        for _, index, to in found:
+            progress.nodes[node].count(to)
+            if index // BLOCK in state.rows:
+                state.put(group, node, index, CODES[to])
+        stopped += found
+    return stopped
+
+
+def _open_instances(progress: ProgressOfGroups, group: MappedGroup) -> dict[int, list[int]]:
+    """Return which indexes of each task have not ended; none of one that ends as a whole."""
+    state = progress.groups[group.number]
+    return {
+        node: [
+            index
+            for index in range(max(state.total, 0))
+            if index >= state.opened or state.code(group, node, index) < SUCCESS
+        ]
+        for node in group.places
+        if node not in state.whole
+    }
 
 
 def undecided(code: int) -> bool:

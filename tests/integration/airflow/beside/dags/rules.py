@@ -73,3 +73,15 @@ with DAG("setups", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
         made >> gone
         gone >> EmptyOperator(task_id=f"after_{number}")
     work.override(task_id="before_bad")() >> drop_bad()
+
+with DAG("hidden", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+    # A teardown that decides the state of the run hides the failure before it.
+    work_bad.override(task_id="work")() >> drop.override(on_failure_fail_dagrun=True)()
+
+with DAG("only_teardowns", schedule=None, start_date=pendulum.datetime(2026, 1, 1)):
+
+    @teardown
+    def lone():
+        raise RuntimeError("teardown")
+
+    lone()
