@@ -234,7 +234,7 @@ class DagSpec(Struct, frozen=True, omit_defaults=True):
             that is mapped over what did not succeed could not start.
         interval_dates: The date of a run by time, as Airflow's tasks see it, is the tick before its
             own: the start of its data interval.
-        fail_fast: The first failure of a run stops its other tasks; see `runs.failing_fast`.
+        fail_fast: The first failure of a run stops its other tasks; see `runs.rules.failing_fast`.
     """
 
     dag_id: str

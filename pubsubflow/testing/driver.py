@@ -13,7 +13,6 @@ from pubsubflow.authoring.runtime.inprocess import RunResult, TaskResult
 from pubsubflow.authoring.runtime.journal import wait_error
 from pubsubflow.errors import DefinitionError, InvalidInput
 from pubsubflow.model.ids import new_id
-from pubsubflow.model.runs.failing_fast import fail_fast
 from pubsubflow.model.runs.outlets import outlet_events
 from pubsubflow.model.runs.progress import (
     Decision,
@@ -24,6 +23,7 @@ from pubsubflow.model.runs.progress import (
     start_run,
 )
 from pubsubflow.model.runs.retry import RetryAt, after_failure
+from pubsubflow.model.runs.rules.failing_fast import fail_fast
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.runs.waits import drop_failures, start_result
 from pubsubflow.model.values.state import STATE_CONFLICT

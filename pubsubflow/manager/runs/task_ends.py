@@ -3,8 +3,8 @@
 from pubsubflow.manager.runs.waits import TaskWaits
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import EndedTask, InstanceKey, LiveTask, RunWork
-from pubsubflow.model.runs.failing_fast import Stopped, fail_fast
 from pubsubflow.model.runs.progress import Decision
+from pubsubflow.model.runs.rules.failing_fast import Stopped, fail_fast
 from pubsubflow.model.runs.states import TaskState, advance_state
 from pubsubflow.model.wire.messages import CancelMessage, ResultMessage, TaskError
 

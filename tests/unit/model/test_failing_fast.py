@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from pubsubflow.model.runs.failing_fast import fail_fast
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.progress import finish_task, start_run
+from pubsubflow.model.runs.rules.failing_fast import fail_fast
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.source.stored_specs import FAIL_FAST, STORED_SPEC, needed_format
 from pubsubflow.model.spec import TriggerRule
