@@ -25,7 +25,7 @@ from pubsubflow.errors import (
 from pubsubflow.manager.liveness import Uptime
 from pubsubflow.model.connection_dags import check_dag
 from pubsubflow.model.connections import Connection
-from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.model.wire.commands import ClearTasks, StartRun
 from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import encode
 from pubsubflow.model.wire.stored_results import is_stored
@@ -81,7 +81,7 @@ class WorkerRequestServer:
         uptime: How long workers could be heard.
         connections: The connections of tasks; they get none if left out.
         variables: Their variables, likewise.
-        execute: Carries out a command; tasks start no runs if left out.
+        execute: Carries out a command; tasks start and clear no runs if left out.
         announce: Called with the name of a variable that a task has changed.
         tasks: How many.
     """
@@ -93,7 +93,7 @@ class WorkerRequestServer:
         *,
         connections: Connections | None = None,
         variables: Variables | None = None,
-        execute: Callable[[StartRun], Awaitable[str]] | None = None,
+        execute: Callable[[StartRun | ClearTasks], Awaitable[Any]] | None = None,
         announce: Callable[[str], None] | None = None,
         tasks: int = 3,
     ) -> None:
@@ -101,7 +101,7 @@ class WorkerRequestServer:
         self._connections = connections
         self._variables = variables
         self._execute = execute
-        self._questions = TaskQuestions(database, variables, announce)
+        self._questions = TaskQuestions(database, variables, announce, execute)
         self._uptime = uptime
         self._tasks = tasks
         self._send, self._receive = anyio.create_memory_object_stream[Message](100_000)
@@ -256,6 +256,8 @@ class WorkerRequestServer:
             return Chunk(b"", 0, f"{LEASE_LOST}{error}")
         except (InvalidInput, ConfigError) as error:
             return Chunk(b"", 0, f"{REFUSED}{error}")
+        except ServiceStopped as error:
+            raise Unavailable(str(error)) from error
         return _EMPTY if found is None else _cut(found, request.offset, "")
 
     async def _lease(self, request: LeaseRequest) -> Chunk:

@@ -11,6 +11,7 @@ from pubsubflow.airflow.structure import AssetStructure
 from pubsubflow.authoring.runtime import results
 from pubsubflow.model.wire.task_questions import (
     ChangeState,
+    ClearRun,
     FindDag,
     FindEvents,
     FindRunBefore,
@@ -24,6 +25,7 @@ from pubsubflow.model.wire.task_questions import (
 )
 
 _KINDS: dict[str, Any] = {
+    "clear_run": ClearRun,
     "dag": FindDag,
     "events": FindEvents,
     "run_before": FindRunBefore,

@@ -141,6 +141,19 @@ class ChangeState(Struct, frozen=True, array_like=True, tag="state"):
     expires_at: datetime | None = None
 
 
+class ClearRun(Struct, frozen=True, array_like=True, tag="clear_run"):
+    """Clear all tasks of a run, which runs again; the answer is true.
+
+    Attributes:
+        run_id: The run's own id.
+        clear_number: How often its tasks were cleared when it was looked up: a request that is
+            repeated clears them once.
+    """
+
+    run_id: str
+    clear_number: int
+
+
 TaskQuestion = (
     FindRuns
     | FindTasks
@@ -153,6 +166,7 @@ TaskQuestion = (
     | SetVariable
     | LeaveValue
     | ChangeState
+    | ClearRun
 )
 
 
@@ -163,6 +177,7 @@ class RunFact(Struct, frozen=True, array_like=True):
         run_key: What it is known by besides its id.
         logical_date: As the DAG's tasks see it: the start of the interval that ends with the tick,
             for a DAG that counts so.
+        clear_number: How often tasks of it were cleared.
     """
 
     dag_id: str
@@ -177,6 +192,7 @@ class RunFact(Struct, frozen=True, array_like=True):
     started_at: datetime | None
     ended_at: datetime | None
     params: dict[str, Any] = {}
+    clear_number: int = 0
 
 
 class TaskFact(Struct, frozen=True, array_like=True):
@@ -226,6 +242,7 @@ ANSWERS: dict[type, Any] = {
     SetVariable: bool,
     LeaveValue: None,
     ChangeState: KeptValue | None,
+    ClearRun: bool,
 }
 """The type of the answer to each question that does not hold secrets."""
 

@@ -266,6 +266,7 @@ def _fact(dag_id: str, row: asyncpg.Record, spec: DagSpec | None) -> RunFact:
         row["started_at"],
         row["ended_at"],
         msgspec.json.decode(params) if isinstance(params, str) else params,
+        row["clear_number"],
     )
 
 

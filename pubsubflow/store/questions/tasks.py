@@ -1,18 +1,21 @@
 """Questions of tasks under their fence: answers, and what changes at once."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
+from uuid import UUID
 
 import structlog
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput, LeaseLost, NotFound
 from pubsubflow.model.values.variables import check_name, make_variable, parse_value
+from pubsubflow.model.wire.commands import ClearTasks
 from pubsubflow.model.wire.executor_spec import BUNDLE, split_queue
 from pubsubflow.model.wire.messages import decode_run_info, encode
 from pubsubflow.model.wire.task_questions import (
     MOST_EARLY_BYTES,
     ChangeState,
+    ClearRun,
     KeptValue,
     LeaveValue,
     ReadVariable,
@@ -44,6 +47,7 @@ class TaskQuestions:
         database: Postgres.
         variables: The variables; there are none if left out.
         announce: Called with the name of a variable that has changed.
+        execute: Carries out a command; tasks clear no runs if left out.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class TaskQuestions:
         database: Database,
         variables: Variables | None = None,
         announce: Callable[[str], None] | None = None,
+        execute: Callable[[ClearTasks], Awaitable[Any]] | None = None,
     ) -> None:
+        self._execute = execute
         self._database = database
         self._variables = variables
         self._announce = announce
@@ -84,6 +90,9 @@ class TaskQuestions:
             task = await self._task(request, connection)
         if isinstance(question, SetVariable):
             return encode(await self._set_variable(question, task))
+        if isinstance(question, ClearRun):
+            await self._clear(question)
+            return encode(True)  # noqa: FBT003 - the answer
         return encode(await self._queries.answer(question))
 
     async def _task(self, request: TaskQuestionRequest, connection: Connection) -> TaskOfBundle:
@@ -114,6 +123,21 @@ class TaskQuestions:
         if question.uri is not None:
             return encode(await _of_dataset(connection, question.uri, question))
         return encode(await _of_task(connection, address, request.attempt, question))
+
+    async def _clear(self, question: ClearRun) -> None:
+        if self._execute is None:
+            raise InvalidInput("the manager clears no runs")
+        command = ClearTasks(UUID(question.run_id), cleared=question.clear_number)
+        try:
+            await self._execute(command)
+        except InvalidInput:
+            async with self._database.connection() as connection:
+                number = await connection.fetchval(SQL["read_clear_number"], command.run_id)
+            # A repeated request finds that it is done.
+            if number is None or number <= question.clear_number:
+                raise
+        except NotFound as error:
+            raise InvalidInput(str(error)) from error
 
     async def _set_variable(self, question: SetVariable, task: TaskOfBundle) -> bool:
         if self._variables is None:

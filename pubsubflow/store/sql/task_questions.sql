@@ -12,38 +12,42 @@ WHERE dag.dag_id = $1;
 -- name: find_runs_asked_by_time
 -- Return the runs of DAG $1 with one of the logical times $2, the newest $3.
 SELECT id, run_id, run_key, version, kind, state, logical_time, partition, created_at, started_at,
-       ended_at, params
+       ended_at, params, clear_number
 FROM run WHERE dag = $1 AND logical_time = ANY($2::timestamptz[])
 ORDER BY run_id DESC LIMIT $3;
 
 -- name: find_runs_asked_by_key
 -- Return the runs of DAG $1 with one of the keys $2.
 SELECT id, run_id, run_key, version, kind, state, logical_time, partition, created_at, started_at,
-       ended_at, params
+       ended_at, params, clear_number
 FROM run WHERE dag = $1 AND run_key = ANY($2::text[])
 ORDER BY run_id DESC;
 
 -- name: find_runs_asked_by_id
 -- Return those of the runs $2 that are of DAG $1.
 SELECT id, run_id, run_key, version, kind, state, logical_time, partition, created_at, started_at,
-       ended_at, params
+       ended_at, params, clear_number
 FROM run WHERE dag = $1 AND run_id = ANY($2::uuid[])
 ORDER BY run_id DESC;
 
 -- name: find_newest_runs
 -- Return the newest $2 runs of DAG $1.
 SELECT id, run_id, run_key, version, kind, state, logical_time, partition, created_at, started_at,
-       ended_at, params
+       ended_at, params, clear_number
 FROM run WHERE dag = $1
 ORDER BY run_id DESC LIMIT $2;
 
 -- name: find_runs_before
 -- Return the last $4 runs of DAG $1 before the logical time $2, of state $3 if that is given.
 SELECT id, run_id, run_key, version, kind, state, logical_time, partition, created_at, started_at,
-       ended_at, params
+       ended_at, params, clear_number
 FROM run
 WHERE dag = $1 AND logical_time < $2 AND ($3::text IS NULL OR state = $3)
 ORDER BY logical_time DESC, run_id DESC LIMIT $4;
+
+-- name: read_clear_number
+-- Return how often tasks of a run were cleared.
+SELECT clear_number FROM run WHERE run_id = $1;
 
 -- name: find_task_states
 -- Return the instances of nodes $2 of run $1, or of all nodes; one of them if $3.
