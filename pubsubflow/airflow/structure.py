@@ -108,8 +108,9 @@ class DagStructure(Struct, frozen=True, omit_defaults=True):
     Attributes:
         tasks: In topological order.
         schedule: None for manual runs; else one of `{"cron", "tz"}`, `{"every"}`, `{"once"}`,
-            `{"continuous"}`, `{"asset"}`, `{"all": […]}`, `{"any": […]}`, `{"custom"}`; times have
-            `"data_interval"` when a run's logical date is the tick before.
+            `{"continuous"}`, `{"asset"}`, `{"all": […]}`, `{"any": […]}`, `{"custom"}`,
+            `{"partitioned": …, "by", "by_asset"}`; times have `"data_interval"` when a run's
+            logical date is the tick before.
         paused: Whether it is paused when it is loaded first.
         notes: What of it has no counterpart here yet, a line each.
         calls: Which callbacks it has: `on_success`, `on_failure`.

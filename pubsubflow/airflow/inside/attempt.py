@@ -18,6 +18,7 @@ from pubsubflow.airflow.inside.comms import RETURN_VALUE, AttemptQuestions
 from pubsubflow.airflow.inside.deferral import deferral_at_start, deferral_of, resumed_with
 from pubsubflow.airflow.inside.legacy.context import add_old_names
 from pubsubflow.airflow.inside.loading.deadlines import call_deadline
+from pubsubflow.airflow.inside.loading.partitions import makes_partitions, partition_of
 from pubsubflow.airflow.inside.loading.schedules import is_computed
 from pubsubflow.airflow.inside.loading.ticks import interval_at
 from pubsubflow.airflow.inside.questions.handling import fitting
@@ -110,6 +111,7 @@ def _answer_from(questions: AttemptQuestions, order: AirflowOrder, dag: Any) -> 
     questions.interval_of = partial(_interval_of, dag)
     questions.address = (order.dag_id, order.run_id, order.task_id, order.map_index)
     questions.first_look = order.first_look
+    questions.partition = _partition_of(dag, order)[0]
     task_runner.SUPERVISOR_COMMS = questions
 
 
@@ -152,6 +154,7 @@ def _task_instance(dag: Any, order: AirflowOrder) -> Any:
 
 def _run(dag: Any, order: AirflowOrder) -> Any:
     logical, start, end = _dates(dag, order)
+    partition, date = _partition_of(dag, order)
     return fitting(
         DagRun,
         dag_id=order.dag_id,
@@ -178,13 +181,20 @@ def _run(dag: Any, order: AirflowOrder) -> Any:
             }
             for each in order.events
         ],
-        partition_key=order.partition,
+        partition_key=partition,
+        partition_date=date,
     )
+
+
+def _partition_of(dag: Any, order: AirflowOrder) -> tuple[str | None, datetime | None]:
+    tick = None if order.run_type == "manual" else order.tick
+    return partition_of(dag.timetable, order.partition, tick)
 
 
 def _dates(dag: Any, order: AirflowOrder) -> tuple[datetime | None, ...]:
     """Return logical date, and start and end of the data interval."""
-    if order.run_type == "asset_triggered":
+    scheduled = order.tick is not None and order.run_type != "manual"
+    if order.run_type == "asset_triggered" or (scheduled and makes_partitions(dag.timetable)):
         return None, None, None
     # A run by time has the beginning of its interval as its date, a manual one its own moment.
     if order.tick is not None and order.run_type != "manual":
@@ -232,7 +242,7 @@ def _end(questions: AttemptQuestions, error: BaseException | None) -> AttemptRep
     if kind == "SucceedTask":
         skipped = questions.skipped
         common |= {"skipped": None if skipped is None else tuple(skipped)}
-        return AttemptReport("success", emitted=_emitted(outcome), **common)
+        return AttemptReport("success", emitted=_emitted(outcome, questions.partition), **common)
     if kind in ("DeferTask", "RescheduleTask", "AwaitInputTask"):
         deferral = deferral_of(outcome, questions.question)
         return AttemptReport("waiting", deferral=deferral, **common)
@@ -243,7 +253,8 @@ def _end(questions: AttemptQuestions, error: BaseException | None) -> AttemptRep
     return AttemptReport(state if state in ("skipped", "success") else "failed", **common)
 
 
-def _emitted(outcome: Any) -> tuple[EmittedAsset, ...]:
+def _emitted(outcome: Any, partition: str | None) -> tuple[EmittedAsset, ...]:
+    """Return the events of a success: those without a partition have that of the run."""
     found = []
     for event in outcome.outlet_events or ():
         asset = event.get("dest_asset_key") or {}
@@ -253,10 +264,17 @@ def _emitted(outcome: Any) -> tuple[EmittedAsset, ...]:
                     asset["name"],
                     asset["uri"],
                     event.get("extra") or {},
-                    event.get("partition_key"),
+                    event.get("partition_key") or partition,
                     event.get("source_alias_name") or "",
                 )
             )
+    if partition is not None:
+        covered = {each.uri for each in found}
+        found += [
+            EmittedAsset(each.name or each.uri, each.uri or "", partition=partition)
+            for each in outcome.task_outlets or ()
+            if each.type != "AssetAlias" and each.uri not in covered
+        ]
     return tuple(found)
 
 

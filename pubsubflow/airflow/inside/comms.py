@@ -134,6 +134,7 @@ class AttemptQuestions(ClientQuestions):
         question: Its question to people.
         address: DAG, run, task and map index of the attempt.
         interval_of: Returns the data interval of the run of a tick.
+        partition: The partition key of its run.
     """
 
     def __init__(self, channel: Channel, pushed: dict[str, Any] | None = None) -> None:
@@ -145,6 +146,7 @@ class AttemptQuestions(ClientQuestions):
         self.pushed: dict[str, Any] = dict(pushed or {})
         self.address: tuple[str, str, str, int] = ("", "", "", -1)
         self.first_look: Any = None
+        self.partition: str | None = None
         self.length: int | None = None
         self.question: HumanQuestion | None = None
         self.interval_of: Interval = _as_it_is
@@ -298,10 +300,13 @@ class AttemptQuestions(ClientQuestions):
 
     @answers("TriggerDagRun")
     def trigger_dag_run(self, msg: Any) -> Any:
-        """Start a run of another DAG, unless there is one of that id."""
-        if self.find_run(msg) is not None:
-            if msg.reset_dag_run:
-                raise UnsupportedError("reset_dag_run of a run that exists")
+        """Start a run of another DAG; one of that id is cleared, or named as there already."""
+        there = self.find_run(msg)
+        if there is not None and msg.reset_dag_run:
+            # With its own conf, as in Airflow.
+            self.fact("clear_run", run_id=there["run_id"], clear_number=there["clear_number"])
+            return OK
+        if there is not None:
             return absent(ErrorType.DAGRUN_ALREADY_EXISTS, dag_id=msg.dag_id, run_id=msg.run_id)
         later = getattr(msg, "run_after", None)
         if later is not None and later > datetime.now(UTC) + _SOON:

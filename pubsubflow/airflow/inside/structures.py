@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from pubsubflow.airflow.findings import Note
 from pubsubflow.airflow.inside.load import Loaded, load
+from pubsubflow.airflow.inside.loading.assets import with_names_resolved
 from pubsubflow.airflow.inside.translate import translate
 from pubsubflow.airflow.structure import LoadedStructure
 
@@ -23,7 +24,8 @@ def structure_of(found: Loaded) -> LoadedStructure:
     try:
         # Single DAGs may be refused, as by a policy: the others of the file are there.
         notes += texts
-        return LoadedStructure(tuple(map(translate, found.dags.values())), notes)
+        dags = with_names_resolved([translate(dag) for dag in found.dags.values()])
+        return LoadedStructure(dags, notes)
     except Exception as error:  # noqa: BLE001 - a DAG may hold anything
         return _failed(error, notes, traceback.format_exc())
 

@@ -12,8 +12,9 @@ from airflow.sdk.definitions import xcom_arg
 from airflow.sdk.definitions._internal.expandinput import ListOfDictsExpandInput
 from airflow.sdk.definitions._internal.types import is_arg_set
 
+from pubsubflow.airflow.inside.loading.assets import asset_of
 from pubsubflow.airflow.inside.loading.deadlines import deadlines_of
-from pubsubflow.airflow.inside.loading.schedules import asset_of, schedule_of
+from pubsubflow.airflow.inside.loading.schedules import schedule_of
 from pubsubflow.airflow.structure import (
     AssetStructure,
     DagStructure,

@@ -42,3 +42,6 @@ def _scheduled(part: dict[str, object]) -> Iterator[AssetStructure]:
         sides = part.get(key)
         for side in sides if isinstance(sides, list) else ():
             yield from _scheduled(side)
+    inner = part.get("partitioned")
+    if isinstance(inner, dict):
+        yield from _scheduled(inner)

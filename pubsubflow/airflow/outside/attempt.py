@@ -21,6 +21,7 @@ from pubsubflow.airflow.protocol import (
     AttemptReport,
     ClientRequest,
     Deferral,
+    EmittedAsset,
     TriggeringEvent,
     encode,
 )
@@ -212,7 +213,7 @@ def _error(name: str, message: str, trace: str, kind: type[Exception]) -> Except
 
 def _emit(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
     for event in report.emitted:
-        uri = dataset_uri(AssetStructure(event.name, event.uri))
+        uri = _dataset_of(task, event)
         if event.alias:
             # What an alias stands for is known only now: `emit` takes outlets alone.
             alias = dataset_uri(AssetStructure(event.alias, kind="alias"))
@@ -226,6 +227,14 @@ def _emit(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:
                 asset=event.name,
                 task=task.structure.task_id,
             )
+
+
+def _dataset_of(task: AirflowTask, event: EmittedAsset) -> str:
+    """Return the dataset of an event; an asset without a URI is known by its name."""
+    for uri, asset in task.assets.items() if not event.uri else ():
+        if asset.name == event.name and asset.kind != "alias":
+            return uri
+    return dataset_uri(AssetStructure(event.name, event.uri))
 
 
 def _follow(ctx: Context, task: AirflowTask, report: AttemptReport) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from pubsubflow.airflow.outside.assets import dataset_uri, known_assets
 from pubsubflow.airflow.outside.attempt import AirflowTask, run_task
 from pubsubflow.airflow.outside.callbacks import RunCallback
+from pubsubflow.airflow.outside.partitions import partitioned_schedule
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.airflow.outside.triggers import AirflowTrigger
 from pubsubflow.airflow.structure import (
@@ -267,6 +268,8 @@ def _schedule(found: dict[str, Any] | None, place: BundlePlace) -> Schedule | st
         return None
     if found.get("once") or found.get("continuous"):
         return "@once" if found.get("once") else "@continuous"
+    if "partitioned" in found:
+        return partitioned_schedule(_condition(found["partitioned"], place), found)
     return _condition(found, place)
 
 
@@ -287,10 +290,8 @@ def _condition(found: dict[str, Any], place: BundlePlace) -> Schedule:
         return Ticks(found["name"], tuple(found["ticks"]), found["renew_at"])
     what = found.get("custom") or next(iter(found), "schedule")
     reason = found.get("reason", "its ticks are not known ahead")
-    raise DefinitionError(
-        f"the timetable {what} is not supported, as {reason}: write a cron, a timedelta or assets "
-        "as the schedule"
-    )
+    remedy = found.get("remedy", "write a cron, a timedelta or assets as the schedule")
+    raise DefinitionError(f"the timetable {what} is not supported, as {reason}: {remedy}")
 
 
 def _watch(found: dict[str, Any] | None, place: BundlePlace) -> AirflowTrigger | None:

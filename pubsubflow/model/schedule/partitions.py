@@ -16,6 +16,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from msgspec import Struct
 
 from pubsubflow.errors import DefinitionError, InvalidInput
+from pubsubflow.model.schedule.written_periods import (
+    KeyRollUp,
+    PeriodRollUp,
+    WrittenMapper,
+    map_written,
+    members_of,
+    needed_of,
+)
 
 Unit = Literal["hour", "day", "week", "month", "year"]
 Again = Literal["each", "never"]
@@ -87,7 +95,7 @@ class Product(Struct, frozen=True, tag="product"):
     separator: str = "|"
 
 
-Mapper = Identity | Fixed | RollUp | FanOut | Product
+Mapper = Identity | Fixed | RollUp | FanOut | Product | WrittenMapper
 
 
 class Partitioning(Struct, frozen=True, omit_defaults=True):
@@ -122,7 +130,7 @@ def rolls_up(mapper: Mapper) -> bool:
     """Return whether a mapper maps several windows to a larger one."""
     if isinstance(mapper, Product):
         return any(map(rolls_up, mapper.parts))
-    return isinstance(mapper, RollUp)
+    return isinstance(mapper, RollUp | PeriodRollUp | KeyRollUp)
 
 
 def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
@@ -132,12 +140,16 @@ def map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
         InvalidInput: The key does not have the form that the mapper takes.
     """
     try:
+        if isinstance(mapper, WrittenMapper):
+            return map_written(mapper, key)
         return _map_key(mapper, key)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"partition {key!r} is beyond the calendar: {error}") from error
 
 
-def _map_key(mapper: Mapper, key: str) -> tuple[tuple[str, str], ...]:
+def _map_key(
+    mapper: Identity | Fixed | RollUp | FanOut | Product, key: str
+) -> tuple[tuple[str, str], ...]:
     match mapper:
         case Identity():
             return ((key, key),)
@@ -168,7 +180,7 @@ def parts_of(mapper: Mapper, key: str) -> int:
     if isinstance(mapper, Product):
         pieces = _pieces(mapper, key)
         return math.prod(map(parts_of, mapper.parts, pieces))
-    return 1
+    return needed_of(mapper, key) if isinstance(mapper, PeriodRollUp | KeyRollUp) else 1
 
 
 def keys_of(mapper: Mapper, key: str) -> Iterator[str]:
@@ -183,6 +195,8 @@ def keys_of(mapper: Mapper, key: str) -> Iterator[str]:
         pieces = zip(mapper.parts, _pieces(mapper, key), strict=True)
         found = itertools.product(*(keys_of(part, piece) for part, piece in pieces))
         yield from map(mapper.separator.join, found)
+    elif isinstance(mapper, PeriodRollUp | KeyRollUp):
+        yield from members_of(mapper, key)
     else:
         yield key
 

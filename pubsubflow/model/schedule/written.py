@@ -125,7 +125,9 @@ def _mapper(given: Mapper) -> str:
         case Product(parts=parts, separator=separator):
             more = "" if separator == "|" else f", separator={separator!r}"
             return f"product({', '.join(map(_mapper, parts))}{more})"
-    return "identity"
+        case Identity():
+            return "identity"
+    raise LookupError(given)
 
 
 def _zone(tz: str) -> str:

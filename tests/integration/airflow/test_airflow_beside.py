@@ -1,6 +1,7 @@
 """DAGs end here as they end by Airflow's own `dag.test()`: states and results, side by side."""
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,14 @@ async def test_dags_that_fail_fast(tmp_path):
     for dag_id, dag in dags.items():
         assert differences(await run_bridged(dag), theirs[dag_id]) == {}, dag_id
     assert theirs["fast_chain"].states["last"] == "skipped"
+
+
+async def test_dates_params_and_values(tmp_path):
+    """Of a run with a date, for each kind of timetable; XComs of all kinds; retries."""
+    file = Path(shutil.copy(FILES / "dates.py", tmp_path))
+    dags = bridged_dags(file)
+    theirs = run_beside(tmp_path, sorted(dags), tmp_path / "airflow")
+    for dag_id, dag in dags.items():
+        ours = await run_bridged(dag, logical_time=datetime(2026, 11, 28, tzinfo=UTC))
+        assert differences(ours, theirs[dag_id]) == {}, dag_id
+    assert theirs["values"].values["third"] == 3

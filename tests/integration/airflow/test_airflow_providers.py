@@ -159,14 +159,14 @@ async def client(url):
             assert not page.import_errors
             return page if len(page.items) == DAG_COUNT else None
 
-        await Signal().wait_until(loaded, seconds=180, poll_seconds=0.2)
+        await Signal().wait_until(loaded, seconds=300, poll_seconds=0.2)
         yield client
 
 
 async def ended(client, dag_id):
     """Trigger a DAG; return task → state, and task → result."""
     run_id = await client.trigger(dag_id)
-    await client.wait(run_id, timeout_seconds=120)
+    await client.wait(run_id, timeout_seconds=300)
     tasks = [await client.task(run_id, each.task_id) async for each in client.tasks(run_id)]
     errors = [f"{each.task_id}: {each.error.message}" for each in tasks if each.error]
     return (

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from pubsubflow.airflow.findings import DagReport, FileFindings, FolderRequest, LoadError, Note
+from pubsubflow.airflow.inside.checking.dag_lines import dag_lines
 from pubsubflow.airflow.inside.load import load
+from pubsubflow.airflow.inside.loading.assets import with_names_resolved
 from pubsubflow.airflow.inside.loading.explain import shorten
 from pubsubflow.airflow.inside.loading.lookups import GivenValues
 from pubsubflow.airflow.inside.translate import translate
@@ -29,15 +31,16 @@ def check_file(file: str, root: str, request: FolderRequest) -> FileFindings:
     found = load(file, root=root, legacy=request.legacy, values=values)
     name = shorten(file, [root])
     problems, notes = list(found.problems), list(found.notes)
+    translated = (_translated(dag, problems, name) for dag in found.dags.values())
+    resolved = with_names_resolved([each for each in translated if each is not None])
+    lines = dag_lines(file)
     dags, structures = [], []
-    for dag in found.dags.values():
-        structure = _translated(dag, problems, name)
-        if structure is not None:
-            refusals = list(_refusals(structure, name))
-            problems += refusals
-            structures += [] if refusals else [encode(structure)]
-            dags.append(DagReport(dag.dag_id, [task.task_id for task in structure.tasks]))
-            notes += _notes_of(structure, name)
+    for structure in resolved:
+        refusals = list(_refusals(structure, name, lines.get(structure.dag_id, 0)))
+        problems += refusals
+        structures += [] if refusals else [encode(structure)]
+        dags.append(DagReport(structure.dag_id, [task.task_id for task in structure.tasks]))
+        notes += _notes_of(structure, name)
     # A daemon's connections are for tasks; these came neither from the environment nor a backend.
     for each in found.connections if found.error is None else ():
         use = f"the connection {each!r} is read while the file loads"
@@ -68,14 +71,15 @@ def _translated(dag: Any, problems: list[LoadError], file: str) -> DagStructure 
         return None
 
 
-def _refusals(structure: DagStructure, file: str) -> Iterator[LoadError]:
+def _refusals(structure: DagStructure, file: str, line: int) -> Iterator[LoadError]:
     """Yield why a DAG is refused although Airflow loads it."""
     if structure.refused:
-        yield LoadError(f"DAG {structure.dag_id!r}: {structure.refused}", "", file)
+        yield LoadError(f"DAG {structure.dag_id!r}: {structure.refused}", "", file, line)
     for part in _parts(structure.schedule or {}):
         if "custom" in part:
             reason = f"its timetable {part['custom']}: {part.get('reason', 'it is not known')}"
-            yield LoadError(f"DAG {structure.dag_id!r}: {reason}", _WRITTEN_OTHERWISE, file)
+            remedy = part.get("remedy", _WRITTEN_OTHERWISE)
+            yield LoadError(f"DAG {structure.dag_id!r}: {reason}", remedy, file, line)
 
 
 def _parts(schedule: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -83,6 +87,8 @@ def _parts(schedule: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for kind in ("any", "all"):
         for side in schedule.get(kind, ()):
             yield from _parts(side)
+    if "partitioned" in schedule:
+        yield from _parts(schedule["partitioned"])
 
 
 def _notes_of(structure: DagStructure, file: str) -> Iterator[Note]:

@@ -7,9 +7,14 @@ from typing import Any, Protocol
 
 from airflow.sdk.serde import serialize
 
+from pubsubflow.airflow.inside.loading.assets import asset_of
 from pubsubflow.airflow.inside.loading.crons import is_plain_cron
+from pubsubflow.airflow.inside.loading.partitions import (
+    MAPPERS_REMEDY,
+    MapperRefusedError,
+    partitioning_of,
+)
 from pubsubflow.airflow.inside.loading.ticks import TimetableRefusedError, ticks_of
-from pubsubflow.airflow.structure import AssetStructure
 
 
 class AddsNotes(Protocol):
@@ -54,27 +59,14 @@ def is_interval(table: Any) -> bool:
     return "DataInterval" in type(table).__name__
 
 
-def asset_of(asset: Any) -> AssetStructure | None:
-    """Return an asset, or what stands for one; None for anything else."""
-    kind = type(asset).__name__.removeprefix("Serialized")
-    if kind == "AssetAlias":
-        return AssetStructure(asset.name, kind="alias")
-    if kind == "AssetNameRef":
-        return AssetStructure(asset.name, kind="name")
-    if kind == "AssetUriRef":
-        return AssetStructure(asset.uri, asset.uri, kind="uri")
-    if hasattr(asset, "uri") and hasattr(asset, "name"):
-        return AssetStructure(asset.name, asset.uri)
-    return None
-
-
 def _schedule(table: Any, dates: Dates, notes: AddsNotes) -> dict[str, Any] | None:
     kind = type(table).__name__
     if kind == "NullTimetable":
         return None
-    if "Partition" in kind or getattr(table, "partitioned", False):
-        return {"custom": _name_of(table), "reason": "it makes runs of partitions"}
     make = _TIMETABLES.get(kind)
+    if make is None and ("Partition" in kind or getattr(table, "partitioned", False)):
+        reason = "it makes runs of partitions by rules of the team's own"
+        return {"custom": _name_of(table), "reason": reason, "remedy": MAPPERS_REMEDY}
     if make is not None and not is_computed(table):
         return make(table, dates, notes)
     if make is not None and kind == "AssetOrTimeSchedule":
@@ -113,7 +105,15 @@ def _assets_or_time(table: Any, dates: Dates, notes: AddsNotes) -> dict[str, Any
     return condition if timed is None else {"any": [timed, condition]}
 
 
-_TIMETABLES: dict[str, Callable[[Any, Dates, AddsNotes], dict[str, Any]]] = {
+def _partitioned(table: Any, _: Dates, notes: AddsNotes) -> dict[str, Any]:
+    condition = _condition(table.asset_condition, notes)
+    try:
+        return {"partitioned": condition, **partitioning_of(table)}
+    except MapperRefusedError as error:
+        return {"custom": _name_of(table), "reason": str(error), "remedy": MAPPERS_REMEDY}
+
+
+_TIMETABLES: dict[str, Callable[[Any, Dates, AddsNotes], dict[str, Any] | None]] = {
     "CronTriggerTimetable": _cron,
     "CronDataIntervalTimetable": _cron,
     "DeltaDataIntervalTimetable": _delta,
@@ -121,6 +121,9 @@ _TIMETABLES: dict[str, Callable[[Any, Dates, AddsNotes], dict[str, Any]]] = {
     "MultipleCronTriggerTimetable": _several,
     "AssetOrTimeSchedule": _assets_or_time,
     "AssetTriggeredTimetable": lambda table, _, notes: _condition(table.asset_condition, notes),
+    "CronPartitionTimetable": _cron,
+    "PartitionedAssetTimetable": _partitioned,
+    "PartitionedAtRuntime": lambda *_: None,
     "OnceTimetable": lambda *_: {"once": True},
     "ContinuousTimetable": lambda *_: {"continuous": True},
 }

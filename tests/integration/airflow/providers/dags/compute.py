@@ -24,7 +24,6 @@ with DAG("spark", schedule=None):
         name="rows",
         conf={"spark.executor.instances": "2"},
         executor_memory="1G",
-        durable=False,
     )
 
 with DAG("databricks", schedule=None):
@@ -38,7 +37,6 @@ with DAG("databricks", schedule=None):
             }
         ],
         polling_period_seconds=1,
-        durable=False,
     )
 
 with DAG("snowflake", schedule=None):
@@ -48,5 +46,4 @@ with DAG("snowflake", schedule=None):
         statement_count=1,
         warehouse="LOADING",
         poll_interval=1,
-        durable=False,
     )
