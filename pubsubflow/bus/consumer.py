@@ -1,5 +1,9 @@
 """A pull consumer: overlapping pull requests on a durable, within the caller's credit.
 
+Where clients have ranks, each has two requests: one of its rank for a few messages, and one of the
+last rank for the rest. So one client gets all messages as long as it keeps up, the next one gets
+what is more, and a backlog goes to all alike (ADR 59).
+
 The server answers a request with as many messages as it has, then with a status when the
 request expires. The status has the unused part of the request, so the number of messages
 requested is always known. Source: NATS ADR-13 (pull subscribe internals).
@@ -7,6 +11,7 @@ requested is always known. Source: NATS ADR-13 (pull subscribe internals).
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 import structlog
@@ -36,6 +41,11 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LATE_SECONDS = 2.0
 """For how long messages of former requests may be on their way."""
 
+_RANKED_MESSAGES = 50
+"""A client takes so many by its rank: larger batches save little, and a message waits for two."""
+
+_LAST_RANK = 9
+
 _HEARTBEAT = 100
 _EXPIRED = 408
 _DELETED = "409 Consumer Deleted"
@@ -59,9 +69,11 @@ class PullConsumer:
         max_ack_pending: Maximum number of unacknowledged messages, over all clients.
         open_subject: Prefix of subjects where outsiders publish: their messages are of any
             protocol that they say, and are delivered whatever that is.
+        ranked: Whether it has a rank among the clients of the consumer.
 
     Attributes:
-        requested: How many messages the server may still send for the requests that it has.
+        rank: From 0 to 9, of the next request: a message goes to the client of the lowest rank that
+            holds less than 50.
     """
 
     def __init__(
@@ -75,6 +87,7 @@ class PullConsumer:
         ack_wait_seconds: float = ACK_WAIT_SECONDS,
         max_ack_pending: int = 20_000,
         open_subject: bytes | None = None,
+        ranked: bool = False,
     ) -> None:
         self._bus = bus
         self._open_subject = open_subject
@@ -87,13 +100,14 @@ class PullConsumer:
             filter_subject,
             ack_wait_seconds=ack_wait_seconds,
             max_ack_pending=max_ack_pending,
+            ranked=ranked,
         )
+        self._group = b',"group":"%b"' % durable.encode() if ranked else b""
+        self._by_rank, self._any = _Requests(), _Requests()
+        self.rank = _LAST_RANK
         self._deliver = deliver
         self._next_subject = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}"
-        self._inbox = ""
-        self._handle = 0
-        self._credit = 0
-        self.requested = 0
+        self._credit = self._most = 0
         self._pulling = False
         self._heard = False
         self._interrupted = anyio.Event()
@@ -102,9 +116,15 @@ class PullConsumer:
         self._ensuring: anyio.CancelScope | None = None
         self._bug: Exception | None = None
 
+    @property
+    def requested(self) -> int:
+        """How many messages the server may still send for the requests that it has."""
+        return self._by_rank.count + self._any.count
+
     def credit(self, messages: int) -> None:
         """Allow that many more messages to be delivered; fewer, if it is negative."""
         self._credit += messages
+        self._most = max(self._most, self._credit)
         if self._pulling and messages > 0:
             self._request()
 
@@ -137,7 +157,8 @@ class PullConsumer:
             stop_listening()
             stop_electing()
             self._pulling = False
-            self._client.close_subscription(self._handle)
+            for each in (self._by_rank, self._any):
+                self._client.close_subscription(each.handle)
 
     async def _supervise(self) -> None:
         """Start over whenever pulling is interrupted, or the server is silent."""
@@ -189,21 +210,23 @@ class PullConsumer:
             exists = False
         self._ensuring = None
         # What the server still sends for old requests must not count against new ones.
-        self._inbox = self._client.new_inbox()
-        self._handle = self._client.open_subscription(self._inbox, self._on_message)
-        self.requested = 0
+        for each in (self._by_rank, self._any) if self._group else (self._any,):
+            each.inbox, each.count = self._client.new_inbox(), 0
+            each.handle = self._client.open_subscription(
+                each.inbox, partial(self._on_message, each)
+            )
         self._pulling = True
         self._request()
 
     def _leave_inbox(self) -> None:
         """Unsubscribe; what is on its way counts, or it would be delivered again after seconds."""
-        handle = self._handle
-        if not handle:
-            return
-        self._client.close_subscription(handle, late=self._on_late_message)
-        asyncio.get_running_loop().call_later(
-            _LATE_SECONDS, self._client.close_subscription, handle
-        )
+        for each in (self._by_rank, self._any):
+            if each.handle:
+                late = partial(self._on_late_message, each)
+                self._client.close_subscription(each.handle, late=late)
+                asyncio.get_running_loop().call_later(
+                    _LATE_SECONDS, self._client.close_subscription, each.handle
+                )
 
     def _on_elected(self) -> None:
         """Pull at once: a new leader does not have the requests of the former one."""
@@ -224,31 +247,48 @@ class PullConsumer:
     async def _drain(self) -> None:
         self._pulling = False
         self._deliver = _nak
-        self._client.close_subscription(self._handle, late=self._on_message)
+        for each in (self._by_rank, self._any):
+            self._client.close_subscription(each.handle, late=partial(self._on_message, each))
         if self._bus.connected:
             with anyio.move_on_after(_DRAIN_SECONDS, shield=True):
                 await self._bus.flush()
 
     def _request(self) -> None:
         """Request as many messages as the credit has room for, once half of it is used up."""
-        capacity = min(self._credit, _MAX_REQUESTED) - self.requested
-        if capacity <= 0 or capacity < self.requested:
+        room = min(self._credit, _MAX_REQUESTED)
+        if not self._group:
+            self._extend(self._any, room, b"")
             return
-        self.requested += capacity
-        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d}' % (
+        # A consumer that clients of a version without ranks have set up ignores group and priority.
+        held = self._most - self._credit
+        by_rank = max(min(room, _RANKED_MESSAGES - held), self._by_rank.count)
+        rank = b'%b,"priority":%d' % (self._group, self.rank)
+        self._extend(self._by_rank, by_rank, rank)
+        last = b'%b,"priority":%d' % (self._group, _LAST_RANK)
+        self._extend(self._any, room - by_rank, last)
+
+    def _extend(self, requests: "_Requests", room: int, rank: bytes) -> None:
+        capacity = room - requests.count
+        if capacity <= 0 or capacity < requests.count:
+            return
+        requests.count += capacity
+        request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d%b}' % (
             capacity,
             int(_EXPIRES_SECONDS * _NANOSECONDS),
             int(_HEARTBEAT_SECONDS * _NANOSECONDS),
+            rank,
         )
-        self._send(encode_pub(self._next_subject, self._inbox, request))
+        self._send(encode_pub(self._next_subject, requests.inbox, request))
 
-    def _on_message(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
+    def _on_message(
+        self, requests: "_Requests", subject: bytes, reply: bytes, data: bytes, header: bytes
+    ) -> None:
         if not reply:
-            self._on_status(header)
+            self._on_status(requests, header)
             return
         self._heard = True
         self._credit -= 1
-        self.requested -= 1
+        requests.count -= 1
         try:
             delivery = Delivery(self._send, subject, reply, data, header)
             if PROTOCOL_MARK in header and self._is_left(delivery, subject, header):
@@ -259,15 +299,18 @@ class PullConsumer:
             self._bug = error
             self._interrupt("deliver failed")
         # Most messages leave more than half of the credit: tested here, where each one passes.
-        if self._pulling and 2 * self.requested <= min(self._credit, _MAX_REQUESTED):
+        most = _RANKED_MESSAGES if requests is self._by_rank else _MAX_REQUESTED
+        if self._pulling and 2 * requests.count <= min(self._credit, most):
             self._request()
 
-    def _on_late_message(self, subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
+    def _on_late_message(
+        self, requests: "_Requests", subject: bytes, reply: bytes, data: bytes, header: bytes
+    ) -> None:
         """Take a message of a request that does not count any more."""
         if reply:
             # It was requested of the former inbox, so the requests of this one have not used it up.
-            self.requested += 1
-            self._on_message(subject, reply, data, header)
+            requests.count += 1
+            self._on_message(requests, subject, reply, data, header)
 
     def _is_left(self, delivery: Delivery, subject: bytes, header: bytes) -> bool:
         """Return whether a message is left to daemons of a newer version."""
@@ -275,7 +318,7 @@ class PullConsumer:
             return False
         return self._bus.left_to_newer.takes(delivery, header)
 
-    def _on_status(self, header: bytes) -> None:
+    def _on_status(self, requests: "_Requests", header: bytes) -> None:
         status = decode_status(header)
         if status == _HEARTBEAT:
             self._heard = True
@@ -283,7 +326,7 @@ class PullConsumer:
         left = decode_headers(header).get("Nats-Pending-Messages", "")
         if status == _EXPIRED and left.isdigit():
             self._heard = True
-            self.requested -= int(left)
+            requests.count -= int(left)
             if self._pulling:
                 self._request()
         else:  # consumer deleted, leadership change, shutdown, or no responders
@@ -293,6 +336,22 @@ class PullConsumer:
         self._reason = reason
         self._deleted = reason == _DELETED
         self._interrupted.set()
+
+
+class _Requests:
+    """Requests of one rank.
+
+    Attributes:
+        inbox: Where their messages come.
+        handle: Of the subscription to it; 0 for none yet.
+        count: How many messages the server may still send for them.
+    """
+
+    __slots__ = ("count", "handle", "inbox")
+
+    def __init__(self) -> None:
+        self.inbox = ""
+        self.handle = self.count = 0
 
 
 def _nak(delivery: Delivery) -> None:

@@ -33,6 +33,8 @@ _NO_MESSAGE = 10037
 _NO_CLUSTER = 10074
 _TOO_FEW_SERVERS = frozenset({10005, _NO_CLUSTER})
 _NO_STORAGE = 10047
+_INVALID_JSON = 10025
+"""Also a value that the server does not know."""
 _SERVER_SIDE = 500
 """Codes from here on are errors of the server, which a retry may overcome."""
 _NO_JETSTREAM = frozenset({10039, 10076})
@@ -128,7 +130,12 @@ def stream_configs(replicas: int) -> list[Config]:
 
 
 def consumer_config(
-    durable: str, filter_subject: str, *, ack_wait_seconds: float, max_ack_pending: int
+    durable: str,
+    filter_subject: str,
+    *,
+    ack_wait_seconds: float,
+    max_ack_pending: int,
+    ranked: bool = False,
 ) -> Config:
     """Return the configuration of a durable pull consumer.
 
@@ -137,7 +144,9 @@ def consumer_config(
         filter_subject: Which messages of the stream it gets.
         ack_wait_seconds: Time without an acknowledgement until a message is redelivered.
         max_ack_pending: Maximum number of unacknowledged messages, over all clients.
+        ranked: Whether requests have a priority; all are of one group, with the consumer's name.
     """
+    ranks: Config = {"priority_groups": [durable], "priority_policy": "prioritized"}
     return {
         "durable_name": durable,
         "filter_subject": filter_subject,
@@ -147,6 +156,7 @@ def consumer_config(
         "max_deliver": -1,
         "max_ack_pending": max_ack_pending,
         "max_waiting": _MAX_WAITING_PULLS,
+        **(ranks if ranked else {}),
     }
 
 
@@ -242,6 +252,8 @@ def _replicas(config: Config) -> int:
 async def ensure_consumer(bus: Requester, stream: str, config: Config) -> bool:
     """Create or update a durable consumer.
 
+    A server before 2.12 knows no priorities: there all requests are equal.
+
     Returns:
         False if the stream itself is missing.
 
@@ -256,6 +268,9 @@ async def ensure_consumer(bus: Requester, stream: str, config: Config) -> bool:
     except ApiError as error:
         if error.err_code == STREAM_NOT_FOUND:
             return False
+        if error.err_code == _INVALID_JSON and "priority_policy" in config:
+            plain = {key: each for key, each in config.items() if not key.startswith("priority_")}
+            return await ensure_consumer(bus, stream, plain)
         raise error.translate(f"consumer {durable} of {stream}") from error
     return True
 

@@ -145,6 +145,7 @@ class Manager:
             deliver=self._deliver,
             ack_wait_seconds=_ACK_WAIT_SECONDS,
             open_subject=_OPEN_SUBJECT,
+            ranked=True,
         )
 
     async def execute(self, command: Command) -> Any:
@@ -286,6 +287,11 @@ class Manager:
     async def _greet(self, connection: Connection) -> None:
         """Make sure that a connection works; its few statements are planned once for all."""
         await connection.execute(SQL["use_generic_plans"])
+        if self._listens:
+            rank = await connection.fetchval(SQL["take_rank"])
+            if rank is not None:
+                self._consumer.rank = rank
+            log.info("manager.ranked", rank=self._consumer.rank)
         await self.clock.read(connection)
         await self._epochs.check(connection)
         self._processor.epoch = self._epochs.number or 0

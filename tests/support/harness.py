@@ -166,12 +166,23 @@ def _emitted(event: EmittedEvent | str) -> EmittedEvent:
 
 
 class ObservedManager(Manager):
-    """A manager that notifies when it has done something."""
+    """A manager that notifies when it has done something.
 
-    def __init__(self, *, on_change: Callable[[], None], **arguments) -> None:
+    Args:
+        on_change: Called then.
+        rank: Its rank among managers, in place of one that no other has.
+    """
+
+    def __init__(self, *, on_change: Callable[[], None], rank: int | None, **arguments) -> None:
         super().__init__(**arguments)
         self._on_change = on_change
+        self._rank = rank
         self.handled = 0
+
+    async def _greet(self, connection) -> None:
+        await super()._greet(connection)
+        if self._rank is not None:
+            self._consumer.rank = self._rank
 
     def put(self, *items: InboxItem) -> None:
         """Have items processed in one batch."""
@@ -395,11 +406,13 @@ async def running_managers(
     connections=None,
     direct=None,
     variables=None,
+    rank=0,
     **settings,
 ):
     """Run managers, and the scripted worker's consumers for both kinds of the queue `default`.
 
-    With `direct`, which says how many, the managers give it orders without the bus, too.
+    With `direct`, which says how many, the managers give it orders without the bus, too. They take
+    turns at messages, so that they meet, unless `rank` is None: then each has one of its own.
     """
     async with AsyncExitStack() as stack:
         worker_bus = await stack.enter_async_context(Bus.connect(nats))
@@ -412,6 +425,7 @@ async def running_managers(
                 bus=bus,
                 settings=ManagerSettings(**settings),
                 on_change=harness.signal.notify,
+                rank=rank,
                 connections=connections,
                 variables=variables,
             )

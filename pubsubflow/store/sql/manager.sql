@@ -4,6 +4,11 @@
 -- Use generic plans on this connection until it is released.
 SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
 
+-- name: take_rank
+-- Take the lowest rank that no other manager has, until the connection ends, and return it; none if
+-- all are taken.
+SELECT rank FROM generate_series(0, 8) AS rank WHERE pg_try_advisory_lock(7233041, rank) LIMIT 1;
+
 -- name: lock_runs
 -- Lock the live runs among $1, in order, and return their progress, with the tags that are limited.
 -- Reading pool holds off lock_tag_limits: no task is handed out by the limits of before.

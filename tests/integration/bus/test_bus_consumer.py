@@ -337,3 +337,89 @@ async def test_nothing_that_waits_is_taken_for_a_leftover(bus, pull):
     await settled(bus, held=1, waiting=2)
     info = json.loads(await bus.request(f"$JS.API.STREAM.INFO.{STREAM_TASK}", b"", 5))
     assert info["state"]["messages"] == 1
+
+
+@pytest.fixture
+def ranked(pull):
+    """Start a consumer with a rank."""
+
+    async def start(rank, got, *, credit, on):
+        consumer = await pull(got, on=on, durable="managers", ranked=True)
+        consumer.rank = rank
+        consumer.credit(credit)
+        await on.flush()
+        return consumer
+
+    return start
+
+
+async def test_one_client_gets_all_the_next_what_is_more_and_all_a_backlog(
+    server, bus, ranked, collector
+):
+    seen = collector(ack)
+    first, second, third = collector(seen), collector(seen), collector(seen)
+    async with Bus.connect(server.settings) as other:
+        # Who came first does not count.
+        await ranked(2, third, credit=1_000, on=other)
+        consumer = await ranked(0, first, credit=1_000, on=bus)
+        await ranked(1, second, credit=30, on=other)
+        shares = []
+        for start, count in ((0, 50), (50, 30), (80, 50), (130, 20)):
+            await fill(bus, count, start=start)
+            await seen.wait_for(start + count)
+            shares.append([len(each.items) for each in (first, second, third)])
+        assert shares == [[50, 0, 0], [50, 30, 0], [50, 30, 50], [60, 30, 60]]
+        # As a manager does that has committed.
+        consumer.credit(60)
+        await bus.flush()
+        await fill(bus, 50, start=150)
+        await first.wait_for(110)
+
+
+async def test_the_next_rank_takes_over_at_once_when_a_connection_is_gone(
+    server, bus, ranked, collector
+):
+    first, second = collector(ack), collector(ack)
+    await ranked(1, second, credit=100, on=bus)
+    async with Bus.connect(server.settings) as gone:
+        await ranked(0, first, credit=100, on=gone)
+        await fill(bus, 10)
+        await first.wait_for(10)
+    await fill(bus, 10, start=10)
+    await second.wait_for(10)
+    assert len(first.items) == 10
+
+
+async def test_what_hangs_keeps_the_messages_of_one_request_until_they_are_due_again(
+    server, bus, ranked, collector
+):
+    """A process that is stopped has a connection still, so it is sent what it requested."""
+    hung, second = collector(), collector(ack)
+    async with Bus.connect(server.settings) as other:
+        await ranked(0, hung, credit=5, on=other)
+        await ranked(1, second, credit=100, on=bus)
+        await fill(bus, 8)
+        await hung.wait_for(5)
+        await second.wait_for(3)
+        for delivery in hung.items:
+            delivery.nak()
+        await second.wait_for(8)
+        assert len(hung.items) == 5
+
+
+async def test_clients_of_a_version_without_ranks_are_served_beside_those_that_have_one(
+    server, bus, pull, ranked, collector
+):
+    seen = collector(ack)
+    old, new = collector(seen), collector(seen)
+    async with Bus.connect(server.settings) as other:
+        plain = await pull(old, on=other, durable="managers")
+        # This sets up the consumer anew, and the former client's next request is refused.
+        first = await ranked(0, new, credit=0, on=bus)
+        for count in range(1, 21):
+            plain.credit(5)
+            first.credit(5)
+            await fill(bus, 10, start=10 * (count - 1))
+            await seen.wait_for(10 * count)
+    assert sorted(numbers(seen.items)) == list(range(200))
+    assert len(old.items) == len(new.items) == 100

@@ -488,3 +488,13 @@ async def test_a_dag_whose_own_params_are_too_large_starts_no_run_and_keeps_back
     assert (await harness.order()).task_id == "b"
     assert await harness.states("d") == []
     assert await harness.rows("SELECT kind, subject FROM dead_letter") == [("params", "d")]
+
+
+async def test_one_of_two_managers_gets_all_messages_while_it_keeps_up(database, bus, nats):
+    async with running_managers(database, bus, nats, managers=2, rank=None) as harness:
+        await harness.load(dag("d", task("a")))
+        harness.automatic = lambda order: [order.result()]
+        for count in range(1, 21):
+            await harness.call(StartRun("d"))
+            await harness.until_states(*["success"] * count)
+        assert [each.handled for each in harness.managers] == [20, 0]

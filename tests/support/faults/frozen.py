@@ -13,7 +13,15 @@ import msgspec
 import psutil
 
 from support.faults.checks import check
-from support.faults.environment import ALL, CONTROL, WORKER, Environment, Fault, open_environment
+from support.faults.environment import (
+    ALL,
+    CONTROL,
+    REST,
+    WORKER,
+    Environment,
+    Fault,
+    open_environment,
+)
 from support.faults.executions import Execution
 from support.faults.load import Load
 from support.faults.rounds import DRAIN_SECONDS, SETTLE_SECONDS
@@ -37,8 +45,8 @@ class Frozen(msgspec.Struct, frozen=True):
     """A kind of process that is frozen.
 
     Attributes:
-        roles: Of the daemons; the last one is, or has, what is frozen.
-        find: Returns the process.
+        roles: Of the daemons.
+        find: Returns the process: the last daemon, or of it, unless it says otherwise.
         seconds: How long.
         lost: How many workers may be declared lost, as they are frozen themselves.
     """
@@ -72,6 +80,11 @@ def _last_daemon(environment: Environment) -> int:
     return environment.members[-1].pid
 
 
+def _first_manager(environment: Environment) -> int:
+    ranks = {each.pid: each.logged("manager.ranked") for each in environment.members}
+    return next(pid for pid, facts in ranks.items() if facts and facts[-1]["rank"] == 0)
+
+
 def _zygote(environment: Environment) -> int:
     children = psutil.Process(environment.members[-1].pid).children()
     return next(each.pid for each in children if "pubsubflow.runner.zygote" in each.cmdline())
@@ -92,6 +105,7 @@ def _postgres(environment: Environment) -> int:
 
 KINDS = {
     "manager": Frozen((ALL, CONTROL), _last_daemon),
+    "first manager": Frozen((REST, CONTROL, CONTROL), _first_manager),
     "worker": Frozen((ALL, WORKER), _last_daemon, lost=1),
     "daemon": Frozen((ALL, ALL), _last_daemon, lost=1),
     "zygote": Frozen((ALL, WORKER), _zygote),
