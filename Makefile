@@ -109,7 +109,7 @@ chart: ## Render the Helm chart by Helm's own code, in an environment of its own
 docs: env ## Build the docs site into build/site
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
-bench: env ## Measure; writes JSON
+bench: env ## Measure; writes JSON, prints the goals that are met and missed
 	$(BIN)/python -m benchmarks
 
 clean: ## Remove everything that was made

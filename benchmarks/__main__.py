@@ -1,7 +1,7 @@
 """Benchmark runner: measures scenarios one after the other, or two checkouts in turn.
 
-`make bench` runs all scenarios. The results file is complete after each scenario; a scenario that
-fails is reported at the end, and the exit code is 1 then.
+`make bench` runs all scenarios, `--goals` those that decide the goals. The results file is complete
+after each scenario; a scenario that fails is reported at the end, and the exit code is 1 then.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import select
 import subprocess
 import threading
 import time
@@ -17,7 +18,7 @@ class RefusedError(OSError):
 
 
 class Http:
-    """JSON over kept connections, one a thread; reconnects after an error.
+    """JSON over kept connections, one a thread; reconnects after an error or the server's end.
 
     Args:
         port: On 127.0.0.1.
@@ -60,6 +61,9 @@ class Http:
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_SECONDS)
             self._kept.connection = connection
             self._made.append(connection)
+        # A server ends a connection that was idle for long; the next request must not fail of it.
+        elif connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()
         return connection
 
     def answers(self, path: str) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import json
+from pathlib import Path
 
 from rich.console import Console
 
@@ -10,6 +11,7 @@ from benchmarks.figures import figure
 from benchmarks.goals import GOALS, Goal, of, scenarios, table
 from benchmarks.report import newest_figures
 
+PAGE = Path(__file__).parents[3] / "docs" / "contributing" / "benchmarks.md"
 HOP = Goal("hop", "hot_path", ("hop, sync", "hop, async"))
 
 
@@ -58,3 +60,12 @@ def test_the_newest_figures_of_each_scenario_come_from_all_runs(tmp_path):
     ):
         (tmp_path / f"{moment}.json").write_text(json.dumps({"figures": figures}))
     assert newest_figures(tmp_path) == {"idle": [1], "load": [2]}
+
+
+def test_the_page_names_every_scenario_and_which_of_them_decide_goals():
+    found = {}
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if len(cells) == 4 and cells[0].startswith("`"):
+            found |= {name.strip(" `"): cells[3] == "yes" for name in cells[0].split(",")}
+    assert found == {name: name in scenarios() for name in SCENARIOS}

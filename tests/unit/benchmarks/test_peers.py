@@ -1,6 +1,9 @@
 """The side-by-side suite's statistics, table and settings; its runs are tests/integration/peers."""
 
+import socket
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
 
@@ -15,6 +18,7 @@ from benchmarks.peers.marks import Mark, Marks, parse
 from benchmarks.peers.pages import PAGES, between, measured, put_into, summary, whole
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.results import Figure, Machine, Result, read, write
+from benchmarks.peers.senders import Http
 from benchmarks.peers.statistics import median_figure, outcome
 from benchmarks.peers.suite import measure
 from benchmarks.peers.table import conditions, markdown, newest, shown
@@ -89,6 +93,41 @@ def test_an_event_is_sent_until_it_is_acknowledged_and_the_last_one_after_the_ki
     assert sender.acknowledged.keys() == {"a", "b", "c"}
     assert peer.tried == [("slow", key) for key in "aabbcc"]
     assert sender.refused == "away"
+
+
+def test_a_connection_that_the_server_has_ended_is_opened_anew():
+    ended = threading.Event()
+    asked = []
+
+    class Answer(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"true")
+            self.close_connection = True
+
+        def finish(self):
+            super().finish()
+            self.request.shutdown(socket.SHUT_RDWR)
+            ended.set()
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        http = Http(server.server_port)
+        for path in ("/a", "/b"):
+            assert http.call("GET", path) is True
+            assert ended.wait(60)
+            ended.clear()
+        http.close()
+        server.shutdown()
+    assert asked == ["/a", "/b"]
 
 
 def test_a_figure_is_the_median_to_three_digits():
