@@ -36,6 +36,11 @@ GOALS = (
         "hop_costs",
         ("event → first line at 500 events a second, p99*",),
     ),
+    Goal(
+        "pauses of the garbage collector under 500 events a second",
+        "hop_costs",
+        ("longest pause of the garbage collector *",),
+    ),
     Goal("CPU of all processes a hop", "hop_costs", ("CPU of a hop, *",)),
     Goal("chain of 10 DAGs", "hot_path", ("chain of 10 DAGs, *",)),
     Goal("posts a second of one client", "load", ("posts a second, 1 connection",)),

@@ -1,4 +1,4 @@
-"""Costs of hops: CPU, wake-ups and WAL of one, hops of cold caches, and latencies under load.
+"""Costs of hops: CPU, wake-ups, WAL; hops of cold caches; latencies and GC pauses under load.
 
 Wall times of a shared machine vary more than a regression; what a hop costs varies little.
 """
@@ -24,6 +24,7 @@ APART_SECONDS = 0.05
 RATE = 500
 LOAD_SECONDS = 20
 _BATCH = 5
+_PAUSES = Path(__file__).parent / "gc_pauses"
 _LATE = """
 import os
 import time
@@ -129,11 +130,25 @@ def _under_load(stack: Stack) -> list[float]:
         sender.join()
 
 
-def _loaded() -> list[float]:
-    with tempfile.TemporaryDirectory(prefix="psf-bench-") as folder:
-        (Path(folder) / "timed.py").write_text(_LATE)
-        with Stack(Path(folder)) as stack:
-            return _under_load(stack)
+def _loaded() -> tuple[list[float], list[float]]:
+    """Return the milliseconds of events under load, and of the daemon's pauses meanwhile."""
+    with tempfile.TemporaryDirectory(prefix="psf-bench-") as text:
+        folder = Path(text)
+        dags, pauses = folder / "dags", folder / "pauses"
+        dags.mkdir()
+        (dags / "timed.py").write_text(_LATE)
+        pauses.touch()
+        environ = {"PYTHONPATH": str(_PAUSES), "BENCH_PAUSES": str(pauses)}
+        with Stack(dags, environ=environ) as stack:
+            before = len(pauses_of(stack.process.pid, pauses))
+            late = _under_load(stack)
+            return late, pauses_of(stack.process.pid, pauses)[before:]
+
+
+def pauses_of(process: int, file: Path) -> list[float]:
+    """Return the milliseconds of a process's collections, of a file of `gc_pauses`."""
+    pairs = [line.split() for line in file.read_text().splitlines()]
+    return [float(milliseconds) for pid, milliseconds in pairs if int(pid) == process]
 
 
 def run() -> list[dict[str, Any]]:
@@ -149,11 +164,14 @@ def run() -> list[dict[str, Any]]:
                 figure(f"WAL {name}", wal, "kB", target=10),
             ]
         hops, bare = _single(stack)
-    late = _loaded()
+    late, pauses = _loaded()
     text = f"{APART_SECONDS * 1000:g} ms apart"
     more = {"spread": hops, "floor": bare["p50"]}
     found.append(figure(f"hops {text}, p50, sync", hops["p50"], "ms", target=3, **more))
     for part, share, target in (("p50", 0.5, 4), ("p99", 0.99, 6), ("p99.9", 0.999, 25)):
         name = f"event → first line at {RATE} events a second, {part}"
         found.append(figure(name, round(quantile(late, share), 2), "ms", target=target))
+    longest = round(max(pauses, default=0), 2)
+    name = f"longest pause of the garbage collector at {RATE} events a second"
+    found.append(figure(name, longest, "ms", target=10, collections=len(pauses)))
     return found
