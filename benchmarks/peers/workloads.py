@@ -160,11 +160,11 @@ WORKLOADS: dict[str, Callable[[Peer, Counts], list[Figure]]] = {
     "idle": idle,
     "event": event,
     "hop": hop,
-    "chain": chain,
-    "fan": fan,
     "posts": posts,
     "kill": kills.kill,
+    "chain": chain,
+    "fan": fan,
     "tasks": tasks,
 }
-"""In the order in which they are measured: the last one may leave work behind. The peer runs before
-each, and after."""
+"""In the order in which they are measured: what takes long, or may leave work behind, comes last.
+The peer runs before each, and after."""
