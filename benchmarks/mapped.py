@@ -48,8 +48,7 @@ def _cpu_of_instance(stack: Stack, size: int) -> float:
     """Return the CPU seconds for each of the two tasks of each index of a mapped group."""
     run_id = stack.trigger(f"grouped_{size}")
     before = stack.cpu_seconds()
-    while stack.get(f"/runs/{run_id}/wait?timeout=30")["state"] in ("queued", "running"):
-        pass
+    stack.wait_run(run_id)
     return (stack.cpu_seconds() - before) / (2 * size)
 
 

@@ -20,6 +20,7 @@ from pubsubflow.embedded.home import Home
 from pubsubflow.embedded.settings import DATABASE, PORT, SUPERUSER
 
 DAGS = Path(__file__).parent / "dags"
+_LIVE = ("queued", "running")
 
 
 def post(url: str, path: str, body: Any) -> Any:
@@ -157,9 +158,18 @@ class Stack:
         """Post events of one dataset."""
         return self.post("/datasets/events", [{"dataset": uri} for _ in range(count)])
 
-    def wait_run(self, run_id: str) -> Any:
-        """Return a run once it has ended."""
-        return self.get(f"/runs/{run_id}/wait?timeout=60")
+    def wait_run(self, run_id: str, seconds: float = 600) -> Any:
+        """Return a run once it has ended.
+
+        Raises:
+            TimeoutError: It has not in time.
+        """
+        deadline = time.monotonic() + seconds
+        # The server answers before the client's own time is over.
+        while (run := self.get(f"/runs/{run_id}/wait?timeout=30"))["state"] in _LIVE:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"run {run_id} is {run['state']} after {seconds:g} s")
+        return run
 
     @property
     def nats_url(self) -> str:
