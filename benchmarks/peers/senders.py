@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 60
+_END_SECONDS = 30
 
 
 class RefusedError(OSError):
@@ -156,7 +157,11 @@ class ClientProgram:
         return answer["ok"]
 
     def close(self) -> None:
-        """End the program."""
+        """End the program; kill it if it does not end by itself."""
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(30)
+        try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
