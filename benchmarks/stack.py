@@ -197,7 +197,10 @@ class Stack:
         """Return the CPU time of all processes, the ended ones that were waited for included."""
         total = 0.0
         for process in self.processes():
-            times = process.cpu_times()
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
             total += times.user + times.system + times.children_user + times.children_system
         return total
 

@@ -9,7 +9,8 @@ from airflow.providers.standard.sensors.date_time import DateTimeSensorAsync
 from airflow.sdk import Asset, dag, task
 
 LOG = os.environ.get("BENCH_LOG", "/dev/null")
-PREFIX = os.environ.get("BENCH_PREFIX", "")
+# Its home bears the name of a bundle.
+PREFIX = Path(os.environ["AIRFLOW_HOME"]).name + "_"
 WAITS = int(os.environ.get("BENCH_WAITS", "1000"))
 
 
@@ -40,8 +41,10 @@ def by_event():
 @dag(dag_id=f"{PREFIX}clocks", schedule=None, max_active_tasks=WAITS)
 def clocks():
     """Many deferred tasks, each of which waits for a moment by Airflow's own trigger."""
-    moment = datetime.now(UTC) + timedelta(hours=1)
-    DateTimeSensorAsync.partial(task_id="wait").expand(target_time=[moment.isoformat()] * WAITS)
+    moment = datetime.now(UTC) + timedelta(hours=3)
+    # On a busy machine a daemon that has so many tasks at once may not answer one of them in time.
+    waits = DateTimeSensorAsync.partial(task_id="wait", retries=9, retry_delay=timedelta(seconds=5))
+    waits.expand(target_time=[moment.isoformat()] * WAITS)
 
 
 attempts()

@@ -12,11 +12,11 @@ import pendulum
 import structlog
 from airflow.sdk.api.datamodels._generated import DagRun, TaskInstanceState, TIRunContext
 from airflow.sdk.execution_time import task_runner
-from airflow.serialization.encoders import coerce_to_core_timetable
 
 from pubsubflow.airflow.inside.comms import RETURN_VALUE, AttemptQuestions
 from pubsubflow.airflow.inside.deferral import deferral_at_start, deferral_of, resumed_with
 from pubsubflow.airflow.inside.legacy.context import add_old_names
+from pubsubflow.airflow.inside.loading.core_timetables import core_timetable
 from pubsubflow.airflow.inside.loading.deadlines import call_deadline
 from pubsubflow.airflow.inside.loading.partitions import makes_partitions, partition_of
 from pubsubflow.airflow.inside.loading.schedules import is_computed
@@ -201,7 +201,7 @@ def _dates(dag: Any, order: AirflowOrder) -> tuple[datetime | None, ...]:
         start, end = _interval_of(dag, order.tick)
         return start, start, end
     after = order.tick or order.run_after
-    table = coerce_to_core_timetable(dag.timetable)
+    table = core_timetable(dag.timetable)
     interval = table.infer_manual_data_interval(run_after=_pendulum(after))
     return after, interval.start, interval.end
 
@@ -213,7 +213,7 @@ def _interval_of(dag: Any, tick: datetime) -> tuple[datetime | None, datetime | 
         found = interval_at(timed, dag.start_date, tick)
         if found is not None:
             return found
-    table = coerce_to_core_timetable(dag.timetable)
+    table = core_timetable(dag.timetable)
     interval = table.infer_manual_data_interval(run_after=_pendulum(tick))
     return interval.start, interval.end
 

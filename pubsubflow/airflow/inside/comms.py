@@ -121,7 +121,7 @@ class AttemptQuestions(ClientQuestions):
     """Answers one attempt, and keeps what it says of itself.
 
     Args:
-        channel: To the client.
+        channel: To the client; None when there is none.
         pushed: What the attempt had pushed before it was deferred.
 
     Attributes:
@@ -137,7 +137,7 @@ class AttemptQuestions(ClientQuestions):
         partition: The partition key of its run.
     """
 
-    def __init__(self, channel: Channel, pushed: dict[str, Any] | None = None) -> None:
+    def __init__(self, channel: Channel | None, pushed: dict[str, Any] | None = None) -> None:
         super().__init__(channel)
         self.outcome: Any = None
         self.skipped: list[str] | None = None

@@ -23,9 +23,11 @@ from pubsubflow.airflow.inside.channel import Channel
 from pubsubflow.airflow.inside.comms import ClientQuestions
 from pubsubflow.airflow.inside.load import Loaded, load
 from pubsubflow.airflow.inside.passing import Handed, receive_client
-from pubsubflow.airflow.inside.processes.files_process import FileProcess, file_key
+from pubsubflow.airflow.inside.processes.children import ALL_SIGNALS
+from pubsubflow.airflow.inside.processes.files_process import FileProcess, file_key, share_memory
 from pubsubflow.airflow.inside.processes.output import Output
 from pubsubflow.airflow.inside.processes.preparing import prepare_attempts, prepare_host
+from pubsubflow.airflow.inside.processes.rehearsal import rehearse
 from pubsubflow.airflow.inside.structures import structure_of
 from pubsubflow.airflow.inside.triggers import serve_triggers
 from pubsubflow.airflow.inside.variables import GivenVariables
@@ -141,9 +143,7 @@ class Host:
         output = Output()
         found = _loaded(request)
         prepare_attempts(found.dags.values())
-        # What is there now is shared with all children: they must neither move nor look at it.
-        gc.collect()
-        gc.freeze()
+        share_memory()
         FileProcess(control, found, output, self._settings).serve()
 
     def _end_idle(self) -> None:
@@ -152,7 +152,7 @@ class Host:
             self._processes.pop(key).control.close()
 
     def _fork(self) -> int:
-        signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         pid = os.fork()
         if pid == 0:
             os.setsid()
@@ -223,7 +223,7 @@ def main(encoded: str) -> None:
     # The metadata database is out of reach of files, tasks and triggers, as in Airflow itself.
     supervisor.block_orm_access()
     prepare_host()
+    rehearse()
     gc.disable()
-    gc.collect()
-    gc.freeze()
+    share_memory()
     Host(settings).serve()

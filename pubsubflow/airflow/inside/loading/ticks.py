@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pendulum
-from airflow.serialization.encoders import coerce_to_core_timetable
 from airflow.timetables.base import TimeRestriction
 from croniter import CroniterBadDateError
+
+from pubsubflow.airflow.inside.loading.core_timetables import core_timetable
 
 MOST_TICKS = 5_000
 """Ticks of a period."""
@@ -41,7 +42,7 @@ def ticks_of(table: Any, *, start: datetime | None, catchup: bool, now: datetime
     Raises:
         TimetableRefusedError: It has too many of them.
     """
-    core = coerce_to_core_timetable(table)
+    core = core_timetable(table)
     for begin, following, end in _periods(now.astimezone(UTC)):
         first = _anchor(core, start, begin)
         if catchup and start is not None:
@@ -58,7 +59,7 @@ def interval_at(
     table: Any, start: datetime | None, tick: datetime
 ) -> tuple[datetime | None, datetime | None] | None:
     """Return the data interval of the run of a tick; None if the timetable has no such tick."""
-    core = coerce_to_core_timetable(table)
+    core = core_timetable(table)
     begin = next(iter(_periods(tick)))[0]
     for count, info in enumerate(_walk(core, _anchor(core, start, begin))):
         at = _whole(info.run_after)

@@ -16,6 +16,7 @@ from pubsubflow.airflow.protocol import AttemptReport
 from pubsubflow.runner.parent_death import end_with_parent
 
 ENDED, IDLE = b"e", b"i"
+ALL_SIGNALS = signal.valid_signals()
 
 Run = Callable[[socket.socket], None]
 
@@ -145,7 +146,7 @@ class AttemptChildren:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
-        signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        signals = signal.pthread_sigmask(signal.SIG_BLOCK, ALL_SIGNALS)
         pid = os.fork()
         if pid == 0:
             parent = os.getppid()

@@ -138,6 +138,12 @@ class FileProcess:
             handed.close()
 
 
+def share_memory() -> None:
+    """Share what is there with all children to come: they must neither move nor look at it."""
+    gc.collect()
+    gc.freeze()
+
+
 def file_key(request: ClientRequest) -> tuple[Any, ...]:
     """Return what requests for one file process have in common."""
     return request.folder, request.file, request.legacy, repr(sorted(request.variables.items()))

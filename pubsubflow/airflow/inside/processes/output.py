@@ -2,6 +2,8 @@
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TextIO
 
 from airflow.sdk.log import configure_logging
@@ -36,6 +38,19 @@ class Output:
         """Write what is left, and drop all that comes later: the reader finds the end."""
         self._flush()
         self.use(os.open(os.devnull, os.O_WRONLY))
+
+    @contextmanager
+    def dropped(self) -> Iterator[None]:
+        """Drop what is written inside the block."""
+        kept = [(each, os.dup(each)) for each in (*_STANDARD, self._lines)]
+        self.leave()
+        try:
+            yield
+        finally:
+            self._flush()
+            for each, copy in kept:
+                os.dup2(copy, each, inheritable=each in _STANDARD)
+                os.close(copy)
 
     def _flush(self) -> None:
         for stream in {sys.stdout, sys.stderr, *self._streams}:

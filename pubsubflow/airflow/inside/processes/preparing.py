@@ -1,7 +1,8 @@
 """Preparation: what each attempt would do first is done once, before processes are forked."""
 
+import functools
 import importlib
-from collections.abc import Iterable
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -9,10 +10,18 @@ import structlog
 from airflow.sdk.api.client import get_hostname
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.listener import get_listener_manager
+from pydantic import JsonValue, TypeAdapter
 
-# Imported by the SDK in the middle of an attempt.
+from pubsubflow.airflow.inside.loading.core_timetables import core_timetable
+
+# Imported by the SDK in the middle of an attempt, or by most files: then all of them share it.
 _MODULES = (
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.operators.bash",
+    "airflow.providers.standard.operators.empty",
+    "airflow.sdk.bases.sensor",
     "airflow.sdk.definitions.asset.metadata",
+    "airflow.sdk.definitions.decorators",
     "airflow.timetables.simple",
     "airflow.utils.net",
     "encodings.idna",
@@ -27,16 +36,28 @@ def prepare_host() -> None:
             importlib.import_module(name)
     with suppress(Exception):  # it is found out again where it is needed
         get_hostname()
+    _share_adapters()
 
 
-def prepare_attempts(dags: Iterable[Any]) -> None:
-    """Register the listeners of plugins, which have been loaded, and types of results.
+def _share_adapters() -> None:
+    """Make type adapters once: the SDK makes one for each template field of each attempt."""
+    if getattr(task_runner, "TypeAdapter", None) is TypeAdapter:
+        shared: Any = functools.cache(TypeAdapter)
+        shared(JsonValue)
+        task_runner.TypeAdapter = shared
+
+
+def prepare_attempts(dags: Collection[Any]) -> None:
+    """Register the listeners of plugins, which have been loaded, and types of results; make dates.
 
     Args:
         dags: Of the file.
     """
     with suppress(Exception):  # an attempt says what is wrong
         get_listener_manager()
+    for dag in dags:
+        with suppress(Exception):  # likewise
+            core_timetable(dag.timetable)
     # Since 3.3 results of the types that operators declare are read only after this.
     register = getattr(task_runner, "_register_deserialization_allowed_classes", None)
     if register is not None:
