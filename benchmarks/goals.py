@@ -89,6 +89,14 @@ GOALS = (
     Goal("large results and output", "large_values", ("*",)),
     Goal("hops on a busy disk", "busy_disk", ("*, a busy disk",)),
     Goal("hours of memory", "hours", ("*",)),
+    Goal("an attempt of Airflow's, of each kind", "airflow", ("an attempt of Airflow's, *",)),
+    Goal(
+        "asset event → first line of an Airflow task",
+        "airflow",
+        ("asset event → first line of an Airflow task, *",),
+    ),
+    Goal("10,000 `DateTimeTrigger`s on our clock", "airflow", ("* DateTimeTriggers",)),
+    Goal("private memory of a file's process", "airflow", ("a file process",)),
 )
 
 
