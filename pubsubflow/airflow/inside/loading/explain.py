@@ -164,7 +164,9 @@ def _import(case: _Case) -> tuple[str, str] | None:
         whole = _PROVIDER.search(linecache.getline(case.file, case.line))
         old = _OLD_IMPORT.search(linecache.getline(case.file, case.line))
         row = find_row(old[1], old[2]) if old else None
-        module = row.new_module if row else whole[0] if whole else name
+        # What the line imports may be there, and import another provider.
+        named = [row.new_module if row else "", whole[0] if whole else "", name]
+        module = next(each for each in named if each.startswith(name))
         remedy = f"install {distribution_of(module)} in the bundle's interpreter"
     elif name.partition(".")[0] != "airflow":
         remedy = _ELSEWHERE if isinstance(error, ModuleNotFoundError) else ""
