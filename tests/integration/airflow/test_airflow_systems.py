@@ -27,7 +27,7 @@ STAND_INS = {
     "config": "from contextlib import nullcontext as conf_vars",
     "system_tests": """
 def get_test_run(dag, **_):
-    return dag.test
+    return None
 
 
 def get_test_env_id(env_var_name=""):
