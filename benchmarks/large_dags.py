@@ -1,60 +1,139 @@
-"""Large DAGs: CPU that a result takes of the manager's decisions, when results come one by one.
+"""Large DAGs: CPU of a manager for a result, when the results of a run come one by one.
 
-Counted is what grows with the DAG: its progress is decoded, changed and encoded. Postgres is not.
+A manager of this process, on Postgres and NATS of its own, gets the next result when the one before
+is committed. Its CPU is that of this process, with that of the scripted worker; Postgres' stands
+beside it. What grows with the number of tasks would be paid for each of them.
 """
 
+import os
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
+import anyio
+import psutil
+
 from benchmarks.figures import figure
-from pubsubflow import DAG, task
+from benchmarks.pending import Bench, opened
+from pubsubflow.bus import Delivery
 from pubsubflow.daemon import leave_garbage_alone
-from pubsubflow.manager.persistence import large_progress as large
-from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress, finish_task, start_run
-from pubsubflow.model.runs.states import TaskState
+from pubsubflow.model.spec import DagSpec, LoadedFile, TaskSpec
+from pubsubflow.model.wire.commands import CancelRun, StartRun
+from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.catalog import Catalog
 
 SIZES = (100, 1_000, 5_000, 10_000)
-RESULTS = 100
+RESULTS = 90
+ROUNDS = 5
+_WARM = 5
+_GROWTH = 1.3
 
 
-def _step() -> None:
-    """Do nothing."""
+def _dag(size: int, *, joined: bool) -> LoadedFile:
+    """Return a file with a DAG of tasks side by side, and one more that waits for them all."""
+    tasks = [TaskSpec(node, f"t{node}", kind="async") for node in range(size)]
+    if joined:
+        tasks.append(TaskSpec(size, "joins", kind="async", upstream=tuple(range(size))))
+    name = f"large_{size}_{joined}".lower()
+    file = f"{name}.py"
+    dag = DagSpec(name, file, f"hash of {file}", tuple(tasks))
+    return LoadedFile(file, dags=(dag,), source=dag.source)
 
 
-def _plan(tasks: int, *, joined: bool) -> Plan:
-    with DAG("large") as made:
-        steps = [task(task_id=f"t{number}")(_step)() for number in range(tasks)]
-        if joined:
-            steps >> task(task_id="joins")(_step)()
-    return Plan(made.to_spec("large.py", ""))
+class _Trickle:
+    """Takes the orders of a run, and sends the results one by one."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._orders: list[Delivery] = []
+        self._wanted = 0
+        self._arrived = anyio.Event()
+        self._committed = anyio.Event()
+        bench.on_task = self._take
+
+    def _take(self, delivery: Delivery) -> None:
+        self._orders.append(delivery)
+        if len(self._orders) == self._wanted:
+            self._arrived.set()
+
+    def note_commit(self, _: object) -> None:
+        """Note that a transaction has changed something."""
+        self._committed.set()
+
+    async def cpu_a_result(self, dag: DagSpec, size: int) -> tuple[float, float]:
+        """Return the milliseconds of CPU a result of this process, and of Postgres."""
+        self._orders, self._wanted, self._arrived = [], size, anyio.Event()
+        run_id = await self._bench.manager.execute(StartRun(dag.dag_id))
+        await self._arrived.wait()
+        for delivery in self._orders[:_WARM]:
+            await self._send(delivery)
+        before = time.process_time(), _postgres_seconds()
+        for delivery in self._orders[_WARM : _WARM + RESULTS]:
+            await self._send(delivery)
+        spent = time.process_time() - before[0], _postgres_seconds() - before[1]
+        await self._bench.manager.execute(CancelRun(run_id, "measured"))
+        for delivery in self._orders[_WARM + RESULTS :]:
+            delivery.ack()
+        await self._bench.rest()
+        return 1_000 * spent[0] / RESULTS, 1_000 * spent[1] / RESULTS
+
+    async def _send(self, delivery: Delivery) -> None:
+        self._committed = anyio.Event()
+        self._bench.finish(delivery)
+        await self._committed.wait()
 
 
-def _cpu_a_result(plan: Plan) -> float:
-    """Return milliseconds of CPU a result."""
-    many = len(plan.spec.tasks) >= large.MANY_NODES
-    encode: Callable[[Progress], bytes] = large.encode_large if many else STORED_PROGRESS.encode
-    decode = large.decode_large if many else STORED_PROGRESS.decode
-    stored = encode(start_run(plan)[0])
-    since = time.process_time()
-    for node in range(RESULTS):
-        progress = decode(bytes(bytearray(stored)))  # as it comes from a socket
-        finish_task(plan, progress, node, TaskState.SUCCESS)
-        stored = encode(progress)
-    return 1_000 * (time.process_time() - since) / RESULTS
+def _postgres_seconds() -> float:
+    """Return the CPU of the processes of Postgres, the ended ones included."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        if process.name().startswith("postgres"):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+async def _measure() -> list[dict[str, Any]]:
+    found = []
+    async with opened() as bench:
+        trickle = _Trickle(bench)
+        async with await bench.worker_bus.subscribe(Subjects.CHANGES, trickle.note_commit):
+            for joined in (False, True):
+                files = {size: _dag(size, joined=joined) for size in SIZES}
+                await Catalog(bench.database).save(list(files.values()))
+                costs: dict[int, list[tuple[float, float]]] = {size: [] for size in SIZES}
+                for _ in range(ROUNDS):
+                    for size, file in files.items():
+                        costs[size].append(await trickle.cpu_a_result(file.dags[0], size))
+                found += _figures(costs, ", joined by one more" if joined else "")
+    return found
+
+
+def _figures(costs: dict[int, list[tuple[float, float]]], kind: str) -> list[dict[str, Any]]:
+    medians = {
+        size: tuple(statistics.median(part) for part in zip(*rounds, strict=True))
+        for size, rounds in costs.items()
+    }
+    found = [
+        figure(
+            f"CPU of a manager a result, {size:,} tasks{kind}",
+            round(manager, 3),
+            "ms",
+            target=0.5,
+            least=round(min(part[0] for part in costs[size]), 3),
+            postgres_ms=round(postgres, 3),
+            load=os.getloadavg()[0],
+        )
+        for size, (manager, postgres) in medians.items()
+    ]
+    few, many = medians[SIZES[0]], medians[SIZES[-1]]
+    for index, name in enumerate(("a manager", "Postgres")):
+        text = f"CPU of {name} a result, {SIZES[-1]:,} tasks to {SIZES[0]}{kind}"
+        found.append(figure(text, round(many[index] / few[index], 2), "times", target=_GROWTH))
+    return found
 
 
 def run() -> list[dict[str, Any]]:
     """Measure."""
     leave_garbage_alone()
-    figures = []
-    for size in SIZES:
-        for joined in (False, True):
-            plan = _plan(size, joined=joined)
-            spent = statistics.median(_cpu_a_result(plan) for _ in range(5))
-            kind = ", joined by one more" if joined else ""
-            name = f"progress of a DAG of {size:,} tasks{kind}, CPU a result"
-            figures.append(figure(name, round(spent, 3), "ms", target=0.5))
-    return figures
+    return anyio.run(_measure, backend_options={"use_uvloop": True})

@@ -30,6 +30,7 @@ BATCH = {
     "dag_states": 5,
     "changes": 1,
     "audits": 7,
+    "progress_chunks": 3,
 }
 """Parts of `write_batch`, in the order of its arguments: name → number of columns."""
 SEVERAL = "dag_states"

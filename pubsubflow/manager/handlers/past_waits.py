@@ -14,7 +14,7 @@ from pubsubflow.manager.unit_of_work import PastCheck
 from pubsubflow.manager.working_state import RunWork
 from pubsubflow.model.runs.node_progress import UNDECIDED
 from pubsubflow.model.runs.past import PastRun, ended_nodes, unmet_task
-from pubsubflow.model.runs.progress import STORED_PROGRESS
+from pubsubflow.model.runs.split_progress import decode_stored
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.manager_transaction import Row
@@ -68,7 +68,9 @@ class CheckPastWaitsHandler(Handler):
             live = await self._transaction.fetch("read_live_runs", [row["id"]])
             # A queued run has no live row; nor has one that has ended since the first statement.
             nodes = (
-                STORED_PROGRESS.decode(live[0]["progress"]).nodes if live else ended_nodes(spec, ())
+                decode_stored(live[0]["progress"], live[0]["chunks"]).nodes
+                if live
+                else ended_nodes(spec, ())
             )
             return row["id"], PastRun(spec, nodes)
         ended = await self._transaction.fetch("read_finished_tasks", row["id"])

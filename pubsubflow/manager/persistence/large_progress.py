@@ -1,31 +1,43 @@
-"""Large progress is kept decoded between two results of its run: a DAG may have thousands of tasks.
+"""Progress of large runs is kept decoded between two results: a DAG may have thousands of tasks.
 
-It is kept under its encoded form, and is taken only where exactly that is read from the store. So
-it does not matter which manager wrote last, or whether a transaction was rolled back.
+It is kept under its head, which is new each time it is written, and is taken only where that very
+head is read from the store: it does not matter which manager wrote last, or whether a transaction
+was rolled back. See docs/adr/0057-progress-in-chunks.md.
 """
+
+from os import urandom
 
 from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
+from pubsubflow.model.runs.split_progress import MANY_NODES, ChunkedNodes, Chunks, split
 
-LARGE_BYTES = 4096
-MANY_NODES = 400
 _KEPT = 16
+_ID_BYTES = 16
 
 _kept: Recent[bytes, Progress] = Recent(_KEPT)
 
 
-def decode_large(data: bytes) -> Progress:
-    """Return the progress that some bytes hold; it is the caller's alone.
+def take_kept(head: bytes) -> Progress | None:
+    """Return the progress that is stored with a head, if it is kept; it is the caller's alone."""
+    return _kept.pop(head)
 
-    Raises:
-        NewerFormat: It has a form of a newer version.
+
+def encode_progress(progress: Progress) -> tuple[bytes, Chunks]:
+    """Return progress as it is stored, and its chunks that have changed.
+
+    It is kept for the next result, and must not be changed any more.
     """
-    return _kept.pop(data) or STORED_PROGRESS.decode(data)
+    if progress.newer is not None:
+        return STORED_PROGRESS.encode(progress), []
+    if len(progress.nodes) < MANY_NODES:
+        return STORED_PROGRESS.encode_known(progress), []
+    head, chunks = split(progress, lambda: urandom(_ID_BYTES))
+    _kept.put(head, progress)
+    return head, chunks
 
 
-def encode_large(progress: Progress) -> bytes:
-    """Encode progress that is not changed any more, and keep it for the next result."""
-    data = STORED_PROGRESS.encode(progress)
-    if progress.newer is None:
-        _kept.put(data, progress)
-    return data
+def keep_unchanged(progress: Progress) -> None:
+    """Keep progress that was taken, and turned out not to change."""
+    nodes = progress.nodes
+    if isinstance(nodes, ChunkedNodes) and not nodes.take_changed():
+        _kept.put(nodes.head, progress)

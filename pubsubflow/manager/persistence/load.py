@@ -6,7 +6,7 @@ from time import monotonic
 
 from msgspec import Struct, ValidationError, field
 
-from pubsubflow.manager.persistence.large_progress import LARGE_BYTES, decode_large
+from pubsubflow.manager.persistence.large_progress import take_kept
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import (
@@ -17,7 +17,8 @@ from pubsubflow.manager.working_state import (
     RunDraft,
     RunWork,
 )
-from pubsubflow.model.runs.progress import STORED_PROGRESS
+from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
+from pubsubflow.model.runs.split_progress import decode_stored, is_split
 from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.model.wire.messages import (
@@ -108,7 +109,7 @@ async def lock_runs(
     rows = await transaction.lock_runs(wanted)
     if rows and rows[0]["tag_limits"]:
         uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
-    await load_runs(rows, uow, specs, transaction)
+    await _add_runs(rows, await _locked_progress(rows, transaction), uow, specs, transaction)
     known = uow.runs.by_id
     # A failure there stops all that the run has left.
     locks.runs |= {run.id for run in known.values() if run.version.spec.fail_fast}
@@ -138,18 +139,44 @@ def _heads_of_chains(results: Iterable[ResultMessage], uow: UnitOfWork) -> list[
     return sorted(keys)
 
 
+async def _locked_progress(rows: Sequence[Row], transaction: ManagerTransaction) -> list[Progress]:
+    """Return the progress of runs that are locked."""
+    large = [row for row in rows if is_split(row["progress"])]
+    if not large:
+        return [STORED_PROGRESS.decode(row["progress"]) for row in rows]
+    found = {row["run"]: take_kept(row["progress"]) for row in large}
+    unknown = [run for run, progress in found.items() if progress is None]
+    chunks: dict[int, list[bytes]] = {}
+    # The locks hold meanwhile: they are those of the heads that were read.
+    for row in await transaction.fetch("read_progress_chunks", unknown) if unknown else ():
+        chunks.setdefault(row["run"], []).append(row["progress"])
+    return [
+        found.get(row["run"]) or decode_stored(row["progress"], chunks.get(row["run"]))
+        for row in rows
+    ]
+
+
 async def load_runs(
     rows: Sequence[Row], uow: UnitOfWork, specs: SpecCache, transaction: ManagerTransaction
 ) -> None:
-    """Add live runs to the unit of work; their tasks are loaded apart."""
+    """Add live runs that are not locked to the unit of work; their tasks are loaded apart."""
+    progress = [decode_stored(row["progress"], row["chunks"]) for row in rows]
+    await _add_runs(rows, progress, uow, specs, transaction)
+
+
+async def _add_runs(
+    rows: Sequence[Row],
+    progress: Sequence[Progress],
+    uow: UnitOfWork,
+    specs: SpecCache,
+    transaction: ManagerTransaction,
+) -> None:
     versions = await specs.versions(transaction, (row["version"] for row in rows))
-    for row in rows:
-        data = row["progress"]
-        decode = STORED_PROGRESS.decode if len(data) < LARGE_BYTES else decode_large
+    for row, own in zip(rows, progress, strict=True):
         uow.runs.by_id[row["run"]] = RunWork(
             row["run"],
             versions[row["version"]],
-            decode(data),
+            own,
             row["info"],
             source=row["source"],
             new=False,

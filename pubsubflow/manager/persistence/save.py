@@ -6,13 +6,13 @@ from typing import Any
 
 from msgspec.structs import astuple
 
-from pubsubflow.manager.persistence.large_progress import MANY_NODES, encode_large
+from pubsubflow.manager.persistence.large_progress import encode_progress, keep_unchanged
 from pubsubflow.manager.persistence.save_checks import place_released, save_checks
 from pubsubflow.manager.persistence.save_waits import save_waits
 from pubsubflow.manager.unit_of_work import Checks, UnitOfWork, Waits
 from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
 from pubsubflow.model.json_values import json_text
-from pubsubflow.model.runs.progress import STORED_PROGRESS
+from pubsubflow.model.runs.split_progress import MANY_NODES
 from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.store.auth import audit_row
@@ -172,6 +172,14 @@ def _task_rows(runs: Sequence[RunWork], uow: UnitOfWork) -> Iterator[_Statement]
             and (run.version.spec.timeout_seconds is not None or run.version.spec.deadlines)
         ],
     )
+    yield (
+        "delete_progress_chunks",
+        [
+            (run.id,)
+            for run in runs
+            if run.outcome is not None and len(run.progress.nodes) >= MANY_NODES
+        ],
+    )
     late = [(run.id,) for run in runs if run.outcome is not None and run.version.spec.deadlines]
     uow.outbox.has_alerts = uow.outbox.has_alerts or bool(late)
     yield "end_alerts_of_runs", late
@@ -181,7 +189,15 @@ def _run_parts(
     runs: Sequence[RunWork], drafts: Sequence[RunDraft], uow: UnitOfWork
 ) -> dict[str, list[_Row]]:
     """Return the parts of `write_batch` about runs and their tasks."""
-    going_on = [run for run in runs if run.changed and run.outcome is None]
+    going_on = []
+    chunks: list[_Row] = []
+    for run in runs:
+        if not run.changed:
+            keep_unchanged(run.progress)
+        elif run.outcome is None:
+            progress, changed = encode_progress(run.progress)
+            going_on.append((run, progress))
+            chunks += [(run.id, *chunk) for chunk in changed]
     # Their outcome is inserted with their row: an update in the same statement sees no such row.
     made_here = {draft.id for draft in drafts if not draft.stored}
     return {
@@ -205,25 +221,15 @@ def _run_parts(
                 run.id,
                 run.version.dag,
                 run.version.id,
-                STORED_PROGRESS.encode_known(run.progress)
-                if run.progress.newer is None
-                else STORED_PROGRESS.encode(run.progress),
+                progress,
                 run.encoded_info,
                 run.source,
             )
-            for run in going_on
+            for run, progress in going_on
             if run.new
         ],
-        "progressed_runs": [
-            (
-                run.id,
-                STORED_PROGRESS.encode(run.progress)
-                if len(run.progress.nodes) < MANY_NODES
-                else encode_large(run.progress),
-            )
-            for run in going_on
-            if not run.new
-        ],
+        "progressed_runs": [(run.id, progress) for run, progress in going_on if not run.new],
+        "progress_chunks": chunks,
         "closed_runs": [
             (run.id, run.outcome, run.error)
             for run in runs

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from pubsubflow.model.runs.mapped.waits import describe_groups
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.progress import STORED_PROGRESS
+from pubsubflow.model.runs.split_progress import decode_stored
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.approvals import decode_approval
@@ -220,9 +220,10 @@ async def describe_waits(connection: Connection, run: int, spec: DagSpec) -> lis
         index = f".{map_index}" if map_index != NOT_MAPPED else ""
         lines.append(f"task {spec.tasks[node].task_id}{index} waits for {reason}")
     if any(task.map_group for task in spec.tasks):
-        found = await connection.fetchval(SQL["read_run_progress"], run)
+        found = await connection.fetchrow(SQL["read_run_progress"], run)
         if found is not None:
-            waits = describe_groups(Plan(spec), STORED_PROGRESS.decode(found))
+            progress = decode_stored(found["progress"], found["chunks"])
+            waits = describe_groups(Plan(spec), progress)
             lines += islice(waits, SHOWN_WAITS)
     return lines
 

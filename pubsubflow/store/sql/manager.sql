@@ -19,6 +19,14 @@ WHERE run = ANY($1::bigint[])
 ORDER BY run
 FOR UPDATE;
 
+-- name: read_progress_chunks
+-- Return the chunks of the progress of runs that are locked, in order.
+SELECT run, progress FROM progress_chunk WHERE run = ANY($1::bigint[]) ORDER BY run, number;
+
+-- name: delete_progress_chunks
+-- Delete the chunks of the progress of runs that have ended.
+DELETE FROM progress_chunk WHERE run = ANY($1::bigint[]);
+
 -- name: read_live_tasks
 -- Return the live rows of task instances; their runs are locked.
 SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
@@ -574,6 +582,12 @@ progressed AS (
     UPDATE run_live SET progress = new.progress
     FROM unnest($64::bigint[], $65::bytea[]) AS new (run, progress)
     WHERE run_live.run = new.run
+),
+-- Of the progress of large runs: the chunks that have changed.
+chunked AS (
+    INSERT INTO progress_chunk (run, number, progress)
+    SELECT * FROM unnest($90::bigint[], $91::int[], $92::bytea[])
+    ON CONFLICT (run, number) DO UPDATE SET progress = excluded.progress
 ),
 -- Finish runs of earlier batches.
 gone AS (

@@ -20,7 +20,10 @@ SELECT DISTINCT version FROM run_live;
 
 -- name: list_live_runs_of_versions
 -- Return the live runs of versions.
-SELECT run, dag, version, progress, info, source FROM run_live WHERE version = ANY($1::bigint[]);
+SELECT run, dag, version, progress, info, source,
+       (SELECT array_agg(chunk.progress ORDER BY chunk.number) FROM progress_chunk AS chunk
+        WHERE chunk.run = run_live.run) AS chunks
+FROM run_live WHERE version = ANY($1::bigint[]);
 
 -- name: list_slotted_tasks
 -- Return the tasks of runs that hold slots or wait for them, if they are limited.

@@ -111,7 +111,10 @@ LIMIT $4;
 
 -- name: read_run_progress
 -- Return the progress of a run that has not ended.
-SELECT progress FROM run_live WHERE run = $1;
+SELECT progress,
+       (SELECT array_agg(chunk.progress ORDER BY chunk.number) FROM progress_chunk AS chunk
+        WHERE chunk.run = run_live.run) AS chunks
+FROM run_live WHERE run = $1;
 
 -- name: page_tasks_of_runs
 -- Return the task instances of the runs $1, in their order, that are in one of the states $3, if

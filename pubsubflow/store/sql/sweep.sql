@@ -62,7 +62,10 @@ WHERE (t.chained AND t.started_at < now() - make_interval(secs => $1)
 
 -- name: read_live_runs
 -- Return live runs, without a lock.
-SELECT run, dag, version, progress, info, source FROM run_live WHERE run = ANY($1::bigint[]);
+SELECT run, dag, version, progress, info, source,
+       (SELECT array_agg(chunk.progress ORDER BY chunk.number) FROM progress_chunk AS chunk
+        WHERE chunk.run = run_live.run) AS chunks
+FROM run_live WHERE run = ANY($1::bigint[]);
 
 -- name: list_worker_names
 -- Return the names of all workers that have not signed off, or that were given a task before they
