@@ -14,8 +14,8 @@ from pubsubflow.manager.unit_of_work import PastCheck
 from pubsubflow.manager.working_state import RunWork
 from pubsubflow.model.runs.node_progress import UNDECIDED
 from pubsubflow.model.runs.past import PastRun, ended_nodes, unmet_task
-from pubsubflow.model.runs.split_progress import decode_stored
 from pubsubflow.model.runs.states import RunState, TaskState
+from pubsubflow.model.runs.stored.split_progress import decode_stored
 from pubsubflow.model.wire.messages import NOT_MAPPED
 from pubsubflow.store.manager_transaction import Row
 

@@ -2,14 +2,14 @@
 
 It is kept under its head, which is new each time it is written, and is taken only where that very
 head is read from the store: it does not matter which manager wrote last, or whether a transaction
-was rolled back. See docs/adr/0057-progress-in-chunks.md.
+was rolled back. See docs/adr/0060-progress-in-chunks.md.
 """
 
 from os import urandom
 
 from pubsubflow.model.recent import Recent
 from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
-from pubsubflow.model.runs.split_progress import MANY_NODES, ChunkedNodes, Chunks, split
+from pubsubflow.model.runs.stored.split_progress import MANY_NODES, ChunkedNodes, Chunks, split
 
 _KEPT = 16
 _ID_BYTES = 16

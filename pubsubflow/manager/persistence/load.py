@@ -18,8 +18,8 @@ from pubsubflow.manager.working_state import (
     RunWork,
 )
 from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
-from pubsubflow.model.runs.split_progress import decode_stored, is_split
 from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState
+from pubsubflow.model.runs.stored.split_progress import decode_stored, is_split
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.model.wire.messages import (
     NOT_MAPPED,

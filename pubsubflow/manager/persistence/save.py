@@ -12,8 +12,8 @@ from pubsubflow.manager.persistence.save_waits import save_waits
 from pubsubflow.manager.unit_of_work import Checks, UnitOfWork, Waits
 from pubsubflow.manager.working_state import EndedTask, LiveTask, RunDraft, RunWork
 from pubsubflow.model.json_values import json_text
-from pubsubflow.model.runs.split_progress import MANY_NODES
 from pubsubflow.model.runs.states import RunState
+from pubsubflow.model.runs.stored.split_progress import MANY_NODES
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.store.auth import audit_row
 from pubsubflow.store.codecs import encode_error

@@ -11,8 +11,8 @@ from msgspec import Struct
 
 from pubsubflow.model.runs.mapped.waits import describe_groups
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.split_progress import decode_stored
 from pubsubflow.model.runs.states import TaskState
+from pubsubflow.model.runs.stored.split_progress import decode_stored
 from pubsubflow.model.spec import DagSpec
 from pubsubflow.model.wire.approvals import decode_approval
 from pubsubflow.model.wire.executor_spec import BUNDLE, LOCAL, has_own_slots, split_queue

@@ -12,7 +12,8 @@ from pubsubflow.manager.persistence.large_progress import (
 )
 from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
-from pubsubflow.model.runs.split_progress import (
+from pubsubflow.model.runs.states import TaskState
+from pubsubflow.model.runs.stored.split_progress import (
     CHUNK_NODES,
     ChunkedNodes,
     decode_stored,
@@ -20,7 +21,6 @@ from pubsubflow.model.runs.split_progress import (
     join,
     split,
 )
-from pubsubflow.model.runs.states import TaskState
 
 NODES = 500
 _numbers = count()

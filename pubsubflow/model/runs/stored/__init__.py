@@ -1,0 +1,1 @@
+"""The form in which progress of runs is stored."""
