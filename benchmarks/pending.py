@@ -1,4 +1,4 @@
-"""Pending events, a long history and many subscribers: what they cost the next event."""
+"""Pending events, a long history, many subscriptions: what they cost the next event."""
 
 import statistics
 import tempfile
@@ -30,6 +30,8 @@ PENDING = 50_000
 EVENTS = 1_000_000
 RUNS = 100_000
 SUBSCRIBERS = 10_000
+OTHER_DAGS, OTHER_DATASETS = 100_000, 10
+MATCHING = 10
 POSTS = 300
 
 FILL_HISTORY = """
@@ -59,6 +61,18 @@ WITH made AS (
 )
 INSERT INTO pending_event (dag, partition_key, input, event)
 SELECT (SELECT id FROM dag WHERE dag_id = $2), '', 0, id FROM made
+"""
+FILL_SUBSCRIPTIONS = """
+INSERT INTO dataset (uri) SELECT 'x://other/' || n FROM generate_series(1, $datasets) AS n;
+WITH made AS (
+    INSERT INTO dag (dag_id, file, version)
+    SELECT 'other' || n, 'other.py', n FROM generate_series(1, $dags) AS n
+    RETURNING id
+), subscribed AS (
+    INSERT INTO dag_subscription (dataset, dag)
+    SELECT dataset.id, made.id FROM made CROSS JOIN dataset WHERE starts_with(uri, 'x://other/')
+)
+INSERT INTO dag_state (dag, version) SELECT id, id FROM made;
 """
 SET_STATE = "UPDATE condition_state SET state = $2 WHERE dag = $1"
 FIND_STATE = """
@@ -232,6 +246,27 @@ async def _history(empty: Bench, old: Bench) -> dict[str, Any]:
     )
 
 
+async def _subscriptions(empty: Bench, full: Bench) -> dict[str, Any]:
+    """Compare event → last task at a worker, side by side: without and with other subscriptions."""
+    for bench in (empty, full):
+        await Catalog(bench.database).save([spec(f"ten{n}", "ten") for n in range(MATCHING)])
+    filling = FILL_SUBSCRIPTIONS.replace("$dags", str(OTHER_DAGS))
+    await full.execute(filling.replace("$datasets", str(OTHER_DATASETS)))
+    await full.execute("VACUUM ANALYZE")
+    before, after = await _alternate(
+        lambda: empty.start("ten", MATCHING), lambda: full.start("ten", MATCHING)
+    )
+    return figure(
+        f"an event with {MATCHING} subscribers among {OTHER_DAGS * OTHER_DATASETS:,} subscriptions"
+        " against an empty store, p50",
+        round(statistics.median(after) / statistics.median(before), 2),
+        "times",
+        target=1.2,
+        empty_ms=spread(before),
+        full_ms=spread(after),
+    )
+
+
 async def _scrape(old: Bench) -> dict[str, Any]:
     """Scrape all metrics, with a long history and nothing known from before."""
     cluster = ClusterMetrics(bus=old.worker_bus, database=old.database, refresh_seconds=0)
@@ -271,8 +306,11 @@ async def _subscribers(bench: Bench) -> list[dict[str, Any]]:
 
 
 async def _measure() -> list[dict[str, Any]]:
+    async with opened() as empty, opened() as full:
+        subscriptions = await _subscriptions(empty, full)
     async with opened() as bench, opened() as old:
         return [
+            subscriptions,
             await _pending(bench),
             await _history(bench, old),
             await _scrape(old),

@@ -76,8 +76,11 @@ SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS miss
        -- before any dag_state is, so the two cannot deadlock.
        EXISTS (SELECT FROM event_wait) AS awaited
 FROM dag_state AS s JOIN dag ON dag.id = s.dag
-WHERE s.dag = ANY($2::int[])
-   OR s.dag IN (SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = ANY($1::int[]))
+-- One array for both: with OR all states there are would be looked through.
+WHERE s.dag = ANY(ARRAY(
+        SELECT unnest($2::int[])
+        UNION
+        SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = ANY($1::int[])))
 ORDER BY s.dag
 FOR UPDATE OF s;
 
