@@ -416,7 +416,10 @@ class Manager:
         if not isinstance(error, NewerFormat):  # which is logged once, and comes again and again
             log.warning("manager.batch_split", items=len(batch), error=repr(error))
         while batch:
-            await self._process(connection, batch[:1])
+            item = batch[:1]
+            await self._process(connection, item)
+            if item:  # it waits for a lock
+                return
             del batch[0]
 
     async def _commit(self, connection: Connection, batch: Sequence[InboxItem]) -> CommittedBatch:
