@@ -416,9 +416,9 @@ class Manager:
         if not isinstance(error, NewerFormat):  # which is logged once, and comes again and again
             log.warning("manager.batch_split", items=len(batch), error=repr(error))
         while batch:
-            item = batch[:1]
-            await self._process(connection, item)
-            if item:  # it waits for a lock
+            alone = batch[:1]
+            await self._process(connection, alone)
+            if alone:  # it waits for a lock
                 return
             del batch[0]
 
