@@ -76,11 +76,17 @@ SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS miss
        -- before any dag_state is, so the two cannot deadlock.
        EXISTS (SELECT FROM event_wait) AS awaited
 FROM dag_state AS s JOIN dag ON dag.id = s.dag
--- One array for both: with OR all states there are would be looked through.
+-- One array for both: with OR all states there are would be looked through. Dataset by dataset, and
+-- repeated DAGs stay: for fewer rows than the planner expects of some datasets it would read all
+-- subscriptions in the order of DAGs.
 WHERE s.dag = ANY(ARRAY(
         SELECT unnest($2::int[])
-        UNION
-        SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = ANY($1::int[])))
+        UNION ALL
+        SELECT subscribed.dag
+        FROM unnest($1::int[]) AS requested (dataset)
+        CROSS JOIN LATERAL (
+            SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset OFFSET 0
+        ) AS subscribed))
 ORDER BY s.dag
 FOR UPDATE OF s;
 
