@@ -15,7 +15,7 @@ import structlog
 from msgspec import Struct
 
 from pubsubflow.errors import ConfigError
-from pubsubflow.store.database import Connection, Database
+from pubsubflow.store.database import TRANSIENT_ERRORS, Connection, Database
 
 log = structlog.get_logger()
 # Advisory locks of this package: 7233001 migrations, 7233002 catalog, 7233003 slots, 7233004
@@ -85,6 +85,15 @@ async def migrate(database: Database) -> list[str]:
         ConfigError: The database has a modified migration, or one of a newer pubsubflow that is not
             compatible with this one.
     """
+    while True:
+        try:
+            return await _migrate(database)
+        except TRANSIENT_ERRORS as error:
+            # Daemons of the version before go on meanwhile, and lock the tables in another order.
+            log.info("store.migration_restarted", reason=type(error).__name__)
+
+
+async def _migrate(database: Database) -> list[str]:
     # One transaction for all: a failure leaves the schema of the version before.
     async with database.transaction() as connection:
         # Another daemon may migrate just now, for as long as it takes.

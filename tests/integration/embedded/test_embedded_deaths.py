@@ -91,19 +91,32 @@ async def test_a_first_start_that_was_killed_is_done_again(new_home):
     assert not (new_home / "postgres" / "data.new").exists()
 
 
-def running(*programs):
-    """Return the children of this process that are, or are about to be, one of some programs."""
-    found = psutil.Process().children()
-    return [
-        each for each in found if any(f"/bin/{name}" in str(each.cmdline()) for name in programs)
-    ]
+@pytest.fixture
+def running():
+    """Return a function that finds children that are, or are about to be, one of some programs.
+
+    Other tests' servers are children of this process, too, from before this test.
+    """
+    before = set(psutil.Process().children())
+
+    def find(*programs):
+        found = [each for each in psutil.Process().children() if each not in before]
+        return [
+            each
+            for each in found
+            if any(f"/bin/{name}" in str(each.cmdline()) for name in programs)
+        ]
+
+    return find
 
 
 @pytest.mark.parametrize(
     ("program", "text"),
     [("nats-server", "NATS did not start"), ("initdb", "initdb did not start")],
 )
-async def test_a_process_that_dies_while_the_rest_is_imported_is_named(new_home, program, text):
+async def test_a_process_that_dies_while_the_rest_is_imported_is_named(
+    new_home, running, program, text
+):
     def kill():
         (process,) = running(program)
         process.kill()
@@ -116,7 +129,7 @@ async def test_a_process_that_dies_while_the_rest_is_imported_is_named(new_home,
         assert await connection.fetchval("SELECT 1") == 1
 
 
-async def test_postgres_that_dies_while_the_rest_is_imported_is_named(home):
+async def test_postgres_that_dies_while_the_rest_is_imported_is_named(home, running):
     def kill():
         (process,) = running("postgres")
         process.kill()
@@ -127,7 +140,7 @@ async def test_postgres_that_dies_while_the_rest_is_imported_is_named(home):
     assert running("nats-server", "postgres") == []
 
 
-async def test_what_fails_while_they_get_ready_stops_both(home):
+async def test_what_fails_while_they_get_ready_stops_both(home, running):
     started = []
 
     def fail():

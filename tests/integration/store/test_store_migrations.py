@@ -1,5 +1,6 @@
 """Migrations: numbered, forward only, each remembered."""
 
+import anyio
 import asyncpg
 import pytest
 import structlog
@@ -68,6 +69,34 @@ async def test_a_migration_that_fails_leaves_nothing_behind(database, monkeypatc
         await migrate(database)
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT to_regclass('more')") is None
+
+
+BOTH = Migration("9002_both.sql", "ALTER TABLE run ADD more int; ALTER TABLE dag ADD more int;")
+WAITS = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ $1)"
+
+
+async def test_a_migration_that_meets_a_daemon_the_wrong_way_round_starts_over(
+    database, monkeypatch
+):
+    """A daemon of the version before reads tables in another order: one of the two is ended."""
+    known = load_migrations()
+    monkeypatch.setattr(module, "load_migrations", lambda: [*known, BOTH])
+
+    async def migrated():
+        assert await migrate(database) == [BOTH.name]
+
+    with structlog.testing.capture_logs() as logs:
+        async with anyio.create_task_group() as group, database.transaction() as daemon:
+            # The migration is the one that Postgres ends: it looks for deadlocks first.
+            await daemon.execute("SET LOCAL deadlock_timeout = '60s'")
+            await daemon.execute("SELECT FROM dag")
+            group.start_soon(migrated)
+            async with database.connection() as observer:
+                with anyio.fail_after(60):
+                    while not await observer.fetchval(WAITS, "^ALTER TABLE run ADD more"):
+                        await anyio.lowlevel.checkpoint()
+            await daemon.execute("SELECT FROM run")
+    assert [each["event"] for each in logs].count("store.migration_restarted") >= 1
 
 
 async def test_a_changed_migration_is_refused(database):
