@@ -41,7 +41,7 @@ from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encod
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.services import run_until
 from pubsubflow.store.clock import StoreClock
-from pubsubflow.store.database import Database
+from pubsubflow.store.database import TRANSIENT_ERRORS, Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.read.task_waits import ServedQueues
 
@@ -129,6 +129,9 @@ class Sweeper:
             except (Unavailable, ServiceStopped, TimeoutError) as error:
                 self._uptime.restart()
                 log.debug("sweeper.postponed", reason=str(error))
+            except TRANSIENT_ERRORS as error:
+                # It and a manager would have waited for each other; what is left is found again.
+                log.info("sweeper.restarted", reason=type(error).__name__)
 
     async def sweep(self) -> int:
         """Sweep once, whatever the circumstances; return how many tasks were published again."""

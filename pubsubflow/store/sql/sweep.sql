@@ -27,11 +27,20 @@ LIMIT $3;
 
 -- name: claim_undelivered_tasks
 -- Record that queued tasks are sent again; return those that no other sweep has claimed meanwhile.
+-- Locked in order, as by others: two sweeps that meet wait for one another, not each for the other.
+WITH locked AS (
+    SELECT t.run, t.node, t.map_index
+    FROM unnest($1::bigint[], $2::int[], $3::int[], $4::timestamptz[])
+        AS n (run, node, map_index, queued_at)
+    JOIN task_live AS t USING (run, node, map_index)
+    WHERE t.state = 'queued' AND t.queued_at = n.queued_at
+    ORDER BY t.run, t.node, t.map_index
+    FOR UPDATE OF t
+)
 UPDATE task_live SET queued_at = now()
-FROM unnest($1::bigint[], $2::int[], $3::int[], $4::timestamptz[])
-    AS n (run, node, map_index, queued_at)
-WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
-  AND task_live.state = 'queued' AND task_live.queued_at = n.queued_at
+FROM locked
+WHERE task_live.run = locked.run AND task_live.node = locked.node
+  AND task_live.map_index = locked.map_index
 RETURNING task_live.run, task_live.node, task_live.map_index;
 
 -- name: find_sweep_work

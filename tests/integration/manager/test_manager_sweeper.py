@@ -242,6 +242,36 @@ async def test_two_sweepers_do_not_double(idle, database, nats):
     assert len(await waiting(idle)) == 40
 
 
+LOCK = "SELECT FROM task_live WHERE map_index = $1 FOR UPDATE"
+WAITS = (
+    "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'task_live'"
+)
+
+
+async def test_a_sweep_that_postgres_ends_for_a_deadlock_is_repeated(idle, database, bus):
+    await idle.load(dag("d", task("m", over=[2])))
+    await idle.call(StartRun("d"))
+    await until_waiting(idle, 2)
+    await purge(idle)
+    settings = SweeperSettings(every_seconds=0.01, undelivered_seconds=0.0)
+    stopping = anyio.Event()
+    with structlog.testing.capture_logs() as logs:
+        async with anyio.create_task_group() as group:
+            async with database.transaction() as other, database.connection() as observer:
+                # Of the two the sweep is ended: it looks for deadlocks first.
+                await other.execute("SET LOCAL deadlock_timeout = '60s'")
+                await other.fetch(LOCK, 1)
+                sweeper = Sweeper(database=database, bus=bus, settings=settings)
+                await group.start(sweeper.run, stopping)
+                with anyio.fail_after(60):
+                    while not await observer.fetchval(WAITS):
+                        await anyio.lowlevel.checkpoint()
+                await other.fetch(LOCK, 0)
+            await until_waiting(idle, 2)
+            stopping.set()
+    assert "sweeper.restarted" in [each["event"] for each in logs]
+
+
 async def test_an_order_is_claimed_by_one_sweeper(idle, database):
     """Of two that find it, the later would publish it when it has run already."""
     await idle.load(dag("d", task("a")))
