@@ -56,11 +56,12 @@ async def test_a_task_is_read_as_it_was_left_by_who_had_locked_its_run(harness, 
     run = await harness.value("SELECT run FROM run_live")
     async with other_manager(postgres) as other:
         await other.execute("SELECT FROM run_live FOR UPDATE")
+        await other.execute("UPDATE run_live SET progress = 'theirs'")
         await other.execute("UPDATE task_live SET worker = 'w9', state = 'running'")
         (rows, tasks), _ = await locked_after(
             harness, other, lambda transaction: transaction.lock_runs([run], {(run, 0, -1)})
         )
-    assert [row["run"] for row in rows] == [run]
+    assert [(row["run"], row["progress"]) for row in rows] == [(run, b"theirs")]
     assert [(row["worker"], row["state"]) for row in tasks] == [("w9", "running")]
 
 
@@ -71,11 +72,12 @@ async def test_an_event_is_numbered_after_those_of_who_had_locked_its_dag(harnes
     dataset = await harness.value("SELECT id FROM dataset WHERE uri = $1", uri("b"))
     async with other_manager(postgres) as other:
         await other.execute("SELECT FROM dag_state FOR UPDATE")
+        await other.execute("UPDATE dag_state SET queued = 7")
         await other.execute("UPDATE condition_state SET state = 'theirs'")
         found, last = await locked_after(
             harness, other, lambda transaction: transaction.lock_dag_states([dataset], [], 2)
         )
-    assert [row["dag"] for row in found.dags] == [number]
+    assert [(row["dag"], row["queued"]) for row in found.dags] == [(number, 7)]
     assert found.conditions[number]["state"] == b"theirs"
     assert found.event_ids == sorted(found.event_ids)
     assert found.event_ids[0] > last
