@@ -62,14 +62,21 @@ def idle(peer: Peer, counts: Counts) -> list[Figure]:
     ]
 
 
+def _send_one(
+    peer: Peer, workload: str, key: str, ends: int, counts: Counts
+) -> tuple[float, list[Mark]]:
+    """Send an event; return when, and the marks once so many tasks have ended."""
+    peer.site.marks.clear()
+    sent = time.time()
+    peer.send(workload, [key])
+    return sent, peer.site.marks.wait(workload, "end", ends, counts.patience_seconds)
+
+
 def event(peer: Peer, counts: Counts) -> list[Figure]:
     """Measure from an event outside to the first line of a task."""
 
     def measure(key: str) -> float:
-        peer.site.marks.clear()
-        sent = time.time()
-        peer.send("one", [key])
-        marks = peer.site.marks.wait("one", "end", 1, counts.patience_seconds)
+        sent, marks = _send_one(peer, "one", key, 1, counts)
         return 1000 * (first_moment(marks, "one", "start") - sent)
 
     return [median_figure("event → first line", _rounds(counts.rounds, measure, counts), "ms")]
@@ -79,9 +86,7 @@ def hop(peer: Peer, counts: Counts) -> list[Figure]:
     """Measure from the end of a workflow's task to the first line of the workflow after it."""
 
     def measure(key: str) -> float:
-        peer.site.marks.clear()
-        peer.send("pair", [key])
-        marks = peer.site.marks.wait("pair", "end", 2, counts.patience_seconds)
+        _, marks = _send_one(peer, "pair", key, 2, counts)
         ended = first_moment(marks, "pair.up", "end")
         return 1000 * (first_moment(marks, "pair.down", "start") - ended)
 
@@ -93,9 +98,7 @@ def chain(peer: Peer, counts: Counts) -> list[Figure]:
     """Measure ten workflows, each started by the one before: from first to last line."""
 
     def measure(key: str) -> float:
-        peer.site.marks.clear()
-        peer.send("chain", [key])
-        marks = peer.site.marks.wait("chain", "end", 10, counts.patience_seconds)
+        _, marks = _send_one(peer, "chain", key, 10, counts)
         return 1000 * (marks[-1].moment - marks[0].moment)
 
     return [median_figure("chain of ten workflows", _rounds(counts.chains, measure, counts), "ms")]
@@ -105,10 +108,7 @@ def fan(peer: Peer, counts: Counts) -> list[Figure]:
     """Measure an event that starts ten workflows: until the task of the last one has ended."""
 
     def measure(key: str) -> float:
-        peer.site.marks.clear()
-        sent = time.time()
-        peer.send("fan", [key])
-        marks = peer.site.marks.wait("fan", "end", 10, counts.patience_seconds)
+        sent, marks = _send_one(peer, "fan", key, 10, counts)
         return 1000 * (marks[-1].moment - sent)
 
     name = "event → ten workflows, all ended"
