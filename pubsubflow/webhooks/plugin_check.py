@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import structlog
 
@@ -43,7 +44,6 @@ class PluginCheck:
         self._secrets = tuple(secrets)
         self._seconds = seconds
         self._threads = anyio.CapacityLimiter(_THREADS)
-        self._lock = threading.Lock()
         self._stuck = 0
 
     async def verify(self, request: WebhookRequest, now: float) -> None:
@@ -58,13 +58,9 @@ class PluginCheck:
         job = _Job(self, request, now)
         try:
             with anyio.fail_after(self._seconds):
-                await anyio.to_thread.run_sync(
-                    job.run, abandon_on_cancel=True, limiter=self._threads
-                )
+                await self._run(job)
         except TimeoutError:
             raise self._failed(f"took longer than {self._seconds:g} s") from None
-        finally:
-            job.abandon()
         if isinstance(job.error, NotVerified):
             raise job.error
         if job.error is not None:
@@ -76,14 +72,27 @@ class PluginCheck:
         log.error("webhook.verifier_failed", verifier=self._name, reason=reason)
         return NotVerified(f"the verifier {self._name} failed; the server's log says why")
 
+    async def _run(self, job: "_Job") -> None:
+        """Run a job in one of the threads, which it occupies until its call has returned."""
+        await self._threads.acquire_on_behalf_of(job)
+        try:
+            await anyio.to_thread.run_sync(
+                job.run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
+            )
+        finally:
+            if job.abandon():
+                self._stuck += 1
+            else:
+                self._threads.release_on_behalf_of(job)
+
     def call(self, request: WebhookRequest, now: float) -> Any:
         """Call the verifier, in this thread."""
         return self._verifier.verify(request, self._secrets, now)
 
-    def count_stuck(self, change: int) -> None:
-        """Count a thread that nothing waits for any more; from any thread."""
-        with self._lock:
-            self._stuck += change
+    def end_stuck(self, job: "_Job") -> None:
+        """Free the thread of a job whose call returned after its request had been refused."""
+        self._stuck -= 1
+        self._threads.release_on_behalf_of(job)
 
 
 class _Job:
@@ -107,8 +116,9 @@ class _Job:
             self.error = error
         with self._lock:
             self._running = False
-            if self._left:
-                self._check.count_stuck(-1)
+            left = self._left
+        if left:
+            anyio.from_thread.run_sync(self._check.end_stuck, self)
 
     def _begin(self) -> bool:
         """Return whether something still waits for the answer."""
@@ -116,11 +126,11 @@ class _Job:
             self._running = not self._left
             return self._running
 
-    def abandon(self) -> None:
+    def abandon(self) -> bool:
+        """Wait for the answer no longer; return whether the call still runs."""
         with self._lock:
             self._left = True
-            if self._running:
-                self._check.count_stuck(1)
+            return self._running
 
 
 async def plugin_check(stored: InstalledVerifier, secrets: Sequence[str]) -> PluginCheck:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import anyio
@@ -12,7 +13,7 @@ import psutil
 import pytest
 
 import pubsubflow
-from pubsubflow.embedded import EmbeddedServers, read_owner
+from pubsubflow.embedded import EmbeddedServers, nats_server, read_owner
 from pubsubflow.errors import ConfigError
 from support.embedded import as_ordinary_user, ended, holder, postgres
 
@@ -115,11 +116,19 @@ def running():
     [("nats-server", "NATS did not start"), ("initdb", "initdb did not start")],
 )
 async def test_a_process_that_dies_while_the_rest_is_imported_is_named(
-    new_home, running, program, text
+    new_home, running, program, text, monkeypatch
 ):
+    ready, killed = nats_server._is_ready, threading.Event()
+
+    async def ready_after_the_kill(*server):  # NATS may be ready before Postgres is launched
+        return killed.is_set() and await ready(*server)
+
+    monkeypatch.setattr(nats_server, "_is_ready", ready_after_the_kill)
+
     def kill():
         (process,) = running(program)
         process.kill()
+        killed.set()
 
     with pytest.raises(ConfigError, match=text):
         async with EmbeddedServers(new_home, meanwhile=kill):
