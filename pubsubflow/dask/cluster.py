@@ -1,15 +1,17 @@
 """A Dask cluster: the client of one scheduler, made anew when that was away."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import anyio
 from distributed import Client, Security
 
+from pubsubflow.dask.claims import release
+from pubsubflow.dask.gathered import Gathered, SchedulerAway
 from pubsubflow.dask.names import claim_of, dataset_of, kept_of, label_of, result_of
 from pubsubflow.dask.options import DaskSettings
 from pubsubflow.dask.remote import stop_attempt
-from pubsubflow.errors import PubsubflowError
+from pubsubflow.dask.submission import Submission, submit_all
 from pubsubflow.executors import AttemptLabel
 
 T = TypeVar("T")
@@ -36,35 +38,6 @@ class Sight(NamedTuple):
     workers: Mapping[str, Mapping[str, Any]]
 
 
-class SchedulerAway(PubsubflowError):  # noqa: N818 - a state of the world
-    """The scheduler cannot be reached."""
-
-
-class Gathered:
-    """Does at once what has gathered while the last of its kind was being done.
-
-    Args:
-        do: Does it for several.
-    """
-
-    def __init__(self, do: Callable[[dict[str, Any]], Awaitable[None]]) -> None:
-        self._do = do
-        self._items: dict[str, Any] = {}
-        self._doing = anyio.Lock()
-
-    async def add(self, items: Mapping[str, Any]) -> None:
-        """Return when it is done for these.
-
-        Raises:
-            SchedulerAway: The scheduler cannot be reached.
-        """
-        self._items.update(items)
-        async with self._doing:
-            if not self._items.keys().isdisjoint(items):
-                items, self._items = self._items, {}
-                await self._do(items)
-
-
 class DaskCluster:
     """One scheduler.
 
@@ -88,8 +61,8 @@ class DaskCluster:
         self._workers: Mapping[str, Mapping[str, Any]] = {}
         self._seen_at = -_FRESH_SECONDS
         self.waiting: set[str] = set()
-        self._published = Gathered(self._publish)
-        self._unpublished = Gathered(self._unpublish)
+        self._submitted: Gathered[Submission] = Gathered(self._submit)
+        self._forgotten: Gathered[str] = Gathered(self._forget)
 
     async def client(self) -> Any:
         """Return a client that is connected.
@@ -153,19 +126,19 @@ class DaskCluster:
         name = dataset_of(label, self._installation)
         return await self._call(client.get_dataset(name, default=None))
 
-    async def keep(self, label: AttemptLabel, future: Any, *, result: str = "") -> None:
-        """Publish the future of an attempt: it goes on without us, and is found again.
+    async def submit(self, submission: Submission) -> None:
+        """Submit an attempt and publish its future: it goes on without us, and is found again.
 
         Args:
-            label: Whose.
-            future: Its future.
-            result: The dataset that keeps its result after that; empty for none.
+            submission: The attempt. Its future is there as soon as it was sent, whatever follows.
 
         Raises:
+            CannotStart: Dask refuses its options.
             SchedulerAway: The scheduler cannot be reached.
         """
-        names = filter(None, (dataset_of(label, self._installation), result))
-        await self._published.add(dict.fromkeys(names, future))
+        await self._submitted.add({submission.key: submission})
+        if submission.refusal is not None:
+            raise submission.refusal
 
     async def find_results(self, keeper: str) -> list[str]:
         """Return the names of the results that are kept for a keeper.
@@ -183,10 +156,8 @@ class DaskCluster:
         Raises:
             SchedulerAway: The scheduler cannot be reached.
         """
-        client = await self.client()
-        for name in map(result_of, names):
-            await self._unpublished.add({name: None})
-            await self._call(client.scheduler.event_clear(name=claim_of(name)))
+        if found := {name: claim_of(name) for name in map(result_of, names)}:
+            await self._forgotten.add(found)
 
     async def forget(self, label: AttemptLabel) -> None:
         """Remove what the scheduler keeps of an attempt.
@@ -194,20 +165,15 @@ class DaskCluster:
         Raises:
             SchedulerAway: The scheduler cannot be reached.
         """
-        client = await self.client()
-        await self._unpublished.add({dataset_of(label, self._installation): None})
-        await self._call(client.scheduler.event_clear(name=claim_of(label.name)))
+        await self._forgotten.add({dataset_of(label, self._installation): claim_of(label.name)})
 
     async def claim(self, label: AttemptLabel) -> None:
         """Note that an attempt has begun: no Dask worker begins it after that."""
-        client = await self.client()
-        await self._call(client.scheduler.event_set(name=claim_of(label.name)))
+        await self._request("event_set", name=claim_of(label.name))
 
     async def has_begun(self, label: AttemptLabel) -> bool:
         """Return whether a Dask worker has begun an attempt."""
-        client = await self.client()
-        call = client.scheduler.event_is_set(name=claim_of(label.name))
-        return bool(await self._call(call))
+        return bool(await self._request("event_is_set", name=claim_of(label.name)))
 
     async def stop(self, label: AttemptLabel, key: str) -> bool:
         """Order an attempt to end where it runs; return whether it was there.
@@ -232,23 +198,33 @@ class DaskCluster:
         async with self._refreshing:
             now = anyio.current_time()
             if now - self._seen_at >= _FRESH_SECONDS:
-                scheduler = (await self.client()).scheduler
                 keys = list(self.waiting)
-                self._states = await self._call(scheduler.get_task_status(keys=keys))
-                found = await self._call(scheduler.processing())
+                self._states = await self._request("get_task_status", keys=keys)
+                found = await self._request("processing")
                 self._places = {each: at for at, keys in found.items() for each in keys}
-                self._workers = (await self._call(scheduler.identity()))["workers"]
+                self._workers = (await self._request("identity"))["workers"]
                 self._seen_at = now
         return Sight(self._states.get(key, ""), self._places.get(key, ""), self._workers)
 
-    async def _publish(self, futures: dict[str, Any]) -> None:
-        # Over what is there: another worker may hold the same attempt for a moment.
+    async def _submit(self, items: Mapping[str, Submission]) -> None:
         client = await self.client()
-        await self._call(client.publish_dataset(futures, override=True))
+        found = submit_all(client, items.values())
+        if found:
+            # Over what is there: another worker may hold the same attempt for a moment.
+            await self._call(client.publish_dataset(found, override=True))
 
-    async def _unpublish(self, names: dict[str, Any]) -> None:
+    async def _forget(self, claims: Mapping[str, str]) -> None:
+        """Remove datasets, and the claims of their attempts."""
         client = await self.client()
-        await self._call(client.unpublish_dataset(list(names)))
+        await self._call(client.unpublish_dataset(list(claims)))
+        client = await self.client()
+        await self._call(release(client.scheduler, claims.values()))
+
+    async def _request(self, operation: str, **arguments: Any) -> Any:
+        """Send a request to the scheduler, by the client that is connected at this moment."""
+        # A client that another task has closed meanwhile has no scheduler.
+        client = await self.client()
+        return await self._call(getattr(client.scheduler, operation)(**arguments))
 
     async def _call(self, call: Awaitable[T]) -> T:
         try:

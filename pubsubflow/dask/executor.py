@@ -7,7 +7,7 @@ from typing import Any
 
 import anyio
 
-from pubsubflow.dask.names import key_of, result_of
+from pubsubflow.dask.names import dataset_of, key_of, result_of
 from pubsubflow.dask.options import Dask, DaskSettings
 from pubsubflow.dask.reasons import LOST, LOST_WORKER, why_waiting
 from pubsubflow.errors import CannotStart, ConfigError
@@ -28,6 +28,7 @@ from pubsubflow.model.wire.stored_results import StoredResult
 clusters = lazy_module("pubsubflow.dask.cluster")
 kept = lazy_module("pubsubflow.dask.kept")
 remote = lazy_module("pubsubflow.dask.remote")
+submission = lazy_module("pubsubflow.dask.submission")
 
 _LOOK_SECONDS = 1.5
 _AWAY_SECONDS = 1.0
@@ -41,7 +42,7 @@ class _Held:
     """An attempt that we have to do with.
 
     Attributes:
-        future: Its future; None when the client that held it is gone.
+        future: Its future; None before it was submitted, and when the client that held it is gone.
         key: The future's key.
         place: The Dask worker on which it was seen to run.
         doubts: How often in succession it seemed lost.
@@ -49,12 +50,12 @@ class _Held:
         cancelled: Whether it was stopped before it began.
     """
 
-    def __init__(self, label: AttemptLabel, cluster: Any, options: Dask, future: Any) -> None:
+    def __init__(self, label: AttemptLabel, cluster: Any, options: Dask, key: str) -> None:
         self.label = label
         self.cluster = cluster
         self.options = options
-        self.future: Any = future
-        self.key: str = future.key
+        self.future: Any = None
+        self.key = key
         self.place = ""
         self.doubts = 0
         self.give_up_at = float("inf")
@@ -109,11 +110,7 @@ class DaskExecutor(Executor):
             held = self._held.get(label)
             if held is not None or (attempt.again and await self._find(label)):
                 return
-            client = await cluster.client()
-            result = self._result_of(attempt) if options.result else ""
-            future = self._submit(client, attempt, result)
-            self._held[label] = _Held(label, cluster, options, future)
-            await cluster.keep(label, future, result=result)
+            await self._submit(cluster, attempt)
         except clusters.SchedulerAway as error:
             raise CannotStart(str(error), again=True) from error
 
@@ -214,25 +211,20 @@ class DaskExecutor(Executor):
         fence = label.run, label.node, label.map_index, label.attempt, label.delivery
         return result_of(StoredResult(*fence, 0, self.keeper.name).kept_name)
 
-    def _submit(self, client: Any, attempt: Attempt, result: str) -> Any:
-        options: Dask = attempt.options
-        order = remote.AttemptOrder(attempt.label.name, dict(attempt.environment), VERSION, result)
-        annotate = import_module("dask").annotate
+    async def _submit(self, cluster: Any, attempt: Attempt) -> None:
+        """Submit an attempt, and hold it from when it was sent."""
+        label, options = attempt.label, attempt.options
+        result = self._result_of(attempt) if options.result else ""
+        order = remote.AttemptOrder(label.name, dict(attempt.environment), VERSION, result)
+        names = filter(None, (dataset_of(label, self.settings.installation), result))
+        key = key_of(label, attempt.task_id)
+        wanted = submission.Submission(key, order, options, names)
         try:
-            with annotate(**options.annotations):
-                return client.submit(
-                    remote.run_attempt,
-                    order,
-                    key=key_of(attempt.label, attempt.task_id),
-                    pure=False,
-                    # Dask must not run it a second time; its own rules do.
-                    retries=0,
-                    resources=options.resources or None,
-                    workers=options.workers or None,
-                    priority=options.priority,
-                )
-        except (TypeError, ValueError) as error:
-            raise CannotStart(f"Dask refuses its options: {error}", again=False) from error
+            await cluster.submit(wanted)
+        finally:
+            if wanted.future is not None:
+                held = self._held[label] = _Held(label, cluster, options, key)
+                held.future = wanted.future
 
     async def _find(self, label: AttemptLabel) -> _Held | None:
         """Return an attempt with a future of a live client; None if no scheduler has it."""
@@ -244,7 +236,7 @@ class DaskExecutor(Executor):
             if future is None:
                 continue
             if held is None:
-                held = self._held[label] = _Held(label, each, Dask(), future)
+                held = self._held[label] = _Held(label, each, Dask(), future.key)
             held.future = future
             return held
         return None
@@ -346,6 +338,6 @@ def exit_of(error: BaseException | None) -> AttemptExit:
     if name == "KilledWorker":
         return AttemptExit(None, LOST_WORKER)
     text = " ".join(f"{name}: {error}".split())
-    if isinstance(error, ImportError):
-        text += "; install pubsubflow[dask] where Dask workers run"
+    if isinstance(error, ImportError) or "deserialization of the task graph" in text:
+        text += "; install pubsubflow[dask] where Dask workers and their scheduler run"
     raise CannotStart(f"its Dask worker cannot run it: {text}", again=True)

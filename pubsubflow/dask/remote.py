@@ -11,6 +11,7 @@ from typing import Any
 
 from distributed import WorkerPlugin, get_worker
 
+from pubsubflow.dask.claims import claim
 from pubsubflow.dask.kept import KeptInCluster, read_result
 from pubsubflow.dask.names import claim_of
 from pubsubflow.dask.reasons import LOST_WORKER
@@ -83,9 +84,7 @@ async def run_attempt(order: AttemptOrder) -> bytes | None:
     host = await _host_of(worker)
     running = host.prepare(order.name, order.environment)
     try:
-        # The first is forgotten with the attempt; what keeps its result could repeat it later.
-        for claim in filter(None, (order.name, order.result)):
-            await _claim(worker.scheduler, claim)
+        await _claim(worker.scheduler, order)
         host.send(Begin(order.name))
         ended: Ended = await asyncio.shield(running)
     except BaseException:
@@ -100,12 +99,13 @@ async def run_attempt(order: AttemptOrder) -> bytes | None:
     return result
 
 
-async def _claim(scheduler: Any, name: str) -> None:
+async def _claim(scheduler: Any, order: AttemptOrder) -> None:
     """Note that an attempt has begun; raise AttemptEnded if it had before."""
+    # The first is forgotten with the attempt; what keeps its result could repeat it later.
+    claims = [claim_of(name) for name in (order.name, order.result) if name]
     # Dask runs a function again whose worker is lost. The scheduler knows what has begun.
-    if await scheduler.event_is_set(name=claim_of(name)):
+    if await claim(scheduler, claims):
         raise AttemptEnded(None, LOST_WORKER)
-    await scheduler.event_set(name=claim_of(name))
 
 
 async def stop_attempt(name: str, dask_worker: Any = None) -> bool:

@@ -9,7 +9,7 @@ import anyio
 import anyio.abc
 import structlog
 
-from pubsubflow.runner.flight_recorder import BEAT, RUNNING, RunnerRecorder
+from pubsubflow.runner.flight_recorder import BEAT, BEGUN, RUNNING, RunnerRecorder
 from pubsubflow.runner.log_lines import log_record
 from pubsubflow.worker.assignment import Assignment
 from pubsubflow.worker.runner_process import RunnerProcess
@@ -19,6 +19,10 @@ log = structlog.get_logger(__name__)
 
 BLOCK_SECONDS = 1.0
 """After so long without a turn an event loop counts as blocked."""
+
+START_SECONDS = 10.0
+"""So long a process may take to its first turn. No user code is in its way, so it waits for the
+machine, which another process in its place would do, too."""
 
 _CHECK_SECONDS = 0.25
 _STACK_SECONDS = 0.1
@@ -71,10 +75,11 @@ class LoopWatchdog:
                 continue
             self.wake()
             seconds = _silent_seconds(runner, runner.recorder)
-            if seconds < BLOCK_SECONDS and runner.blocked:
+            limit = BLOCK_SECONDS if runner.recorder.page[BEGUN] else START_SECONDS
+            if seconds < limit and runner.blocked:
                 runner.unblock()
                 log.info("worker.loop_unblocked", pid=runner.pid)
-            elif seconds >= BLOCK_SECONDS and not runner.blocked and not runner.ending:
+            elif seconds >= limit and not runner.blocked and not runner.ending:
                 self._group.start_soon(self._report, runner, runner.recorder, seconds)
                 self._on_blocked(runner)
 

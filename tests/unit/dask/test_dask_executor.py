@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from pubsubflow import DAG, task
 from pubsubflow.dask import Dask
-from pubsubflow.dask.cluster import Gathered
 from pubsubflow.dask.executor import exit_of
+from pubsubflow.dask.gathered import Gathered, SchedulerAway
 from pubsubflow.dask.names import dataset_of, kept_of, key_of, label_of, result_of
 from pubsubflow.dask.reasons import LOST_WORKER, why_waiting
 from pubsubflow.dask.remote import AttemptEnded, AttemptOrder, _check_release
@@ -82,6 +82,7 @@ def test_an_end_is_told_from_what_has_not_begun():
     for error, text in (
         (AttemptEnded(NOT_BEGUN, "another version"), "another version"),
         (ModuleNotFoundError("No module named 'pubsubflow'"), r"pubsubflow\[dask\] where Dask"),
+        (RuntimeError("Error during deserialization of the task graph."), "and their scheduler"),
         (TypeError("no"), "its Dask worker cannot run it: TypeError: no"),
     ):
         with pytest.raises(CannotStart, match=text) as caught:
@@ -152,6 +153,61 @@ async def test_what_gathers_while_a_request_runs_goes_in_the_next_one():
         await anyio.wait_all_tasks_blocked()
         go.set()
     assert done == [["a"], ["b", "c", "d"]]
+
+
+@pytest.mark.anyio
+async def test_what_fails_fails_for_all_that_went_with_it():
+    go, failed = anyio.Event(), []
+
+    async def do(items):
+        await go.wait()
+        if "b" in items:
+            raise SchedulerAway("gone")
+
+    gathered = Gathered(do)
+
+    async def add(name):
+        try:
+            await gathered.add({name: None})
+        except SchedulerAway:
+            failed.append(name)
+
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(add, name)
+            await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert failed == ["b", "c"]
+
+
+@pytest.mark.anyio
+async def test_what_is_cancelled_is_done_by_the_next_of_those_that_went_with_it():
+    done, go = [], anyio.Event()
+
+    async def do(items):
+        await go.wait()
+        done.append(sorted(items))
+
+    gathered, scope = Gathered(do), anyio.CancelScope()
+
+    async def add_and_be_cancelled():
+        with scope:
+            await gathered.add({"b": None})
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(gathered.add, {"a": None})
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(add_and_be_cancelled)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(gathered.add, {"c": None})
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+        go = anyio.Event()
+        await anyio.wait_all_tasks_blocked()
+        scope.cancel()
+        await anyio.wait_all_tasks_blocked()
+        go.set()
+    assert done == [["a"], ["b", "c"]]
 
 
 def test_the_pause_between_messages_to_a_scheduler_can_be_set_as_it_is():
