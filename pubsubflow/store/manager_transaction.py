@@ -9,7 +9,9 @@ from time import perf_counter
 from typing import Any, ClassVar
 
 import asyncpg
+from msgspec import Struct
 
+from pubsubflow.model.wire.messages import TaskKey
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 
@@ -84,6 +86,23 @@ def _of_values(expression: str) -> str:
     return _ANY.sub(r"= \1", _COLUMNS.sub(values, expression))
 
 
+class LockedStates(Struct):
+    """States of DAGs that are locked, and what was read under these locks.
+
+    Attributes:
+        dags: Rows of the states.
+        event_ids: In ascending order.
+        conditions: DAG → the state of its condition without partitions, null if there is none; of
+            all DAGs that subscribe to the datasets.
+        awaited: Whether a wait may match one of the events.
+    """
+
+    dags: list[Row]
+    event_ids: list[int]
+    conditions: dict[int, Row]
+    awaited: bool = False
+
+
 class ManagerTransaction:
     """Queries of one transaction on one connection.
 
@@ -109,6 +128,17 @@ class ManagerTransaction:
             self._timed(perf_counter() - since)
         return rows
 
+    async def fetch_in_turn(self, query: str, *calls: Sequence[object]) -> list[Row]:
+        """Run a named query several times, in one round trip, and return the rows of all.
+
+        Each call sees what had been committed when it began, those before it being over.
+        """
+        since = perf_counter()
+        rows: list[Row] = await self._connection.fetchmany(SQL[query], calls)
+        if self._timed is not None:
+            self._timed(perf_counter() - since)
+        return rows
+
     async def write(self, query: str, rows: Rows) -> None:
         """Run a named query over rows, unless there are none."""
         if rows:
@@ -118,29 +148,52 @@ class ManagerTransaction:
         """Run a named query over rows, unless there are none, and return its rows."""
         return await self.fetch(query, *map(list, zip(*rows, strict=True))) if rows else []
 
-    async def lock_runs(self, runs: Iterable[int]) -> list[Row]:
-        """Lock live runs in order: run, dag, version, progress, info, source."""
-        # Every manager locks in this order, so two batches with common runs cannot deadlock.
-        ids = sorted(set(runs))
-        return await self.fetch("lock_runs", ids) if ids else []
-
-    async def allocate_event_ids(
-        self, count: int, states: Sequence[tuple[int, str]], datasets: Sequence[int]
-    ) -> tuple[list[int], list[Row], bool]:
-        """Allocate ids for events; return them, condition states, and a hint about waits.
-
-        Args:
-            count: Number of ids.
-            states: Condition states to read as well, (dag, partition key).
-            datasets: Of the events.
+    async def lock_runs(
+        self, runs: Iterable[int], tasks: Collection[TaskKey] = ()
+    ) -> tuple[list[Row], list[Row]]:
+        """Lock live runs in order, and read live tasks of runs that are locked.
 
         Returns:
-            The ids; the rows of the states that exist; whether a wait may match one of the events.
+            The runs: run, version, progress, info, source, tag_limits. The tasks, by their columns.
         """
-        dags, keys = [dag for dag, _ in states], [key for _, key in states]
-        rows = await self.fetch("allocate_event_ids", count, dags, keys, datasets)
-        ids = sorted(row["id"] for row in rows if row["id"])
-        return ids, [row for row in rows if row["id"] is None], any(row["id"] == 0 for row in rows)
+        # Every manager locks in this order, so two batches with common runs cannot deadlock.
+        ids = sorted(set(runs))
+        if not (ids or tasks):
+            return [], []
+        calls: list[Sequence[object]] = [(ids, (), (), ())] if ids else []
+        if tasks:
+            calls.append(((), *map(list, zip(*sorted(tasks), strict=True))))
+        rows = await self.fetch_in_turn("lock_runs", *calls)
+        return (
+            [row for row in rows if row["node"] is None],
+            [row for row in rows if row["node"] is not None],
+        )
+
+    async def lock_dag_states(
+        self, datasets: Sequence[int], dags: Sequence[int], events: int
+    ) -> LockedStates:
+        """Lock the states of DAGs, and of those that subscribe to datasets; then number events.
+
+        Args:
+            datasets: Of the events.
+            dags: Further DAGs.
+            events: How many ids are allocated.
+        """
+        calls: list[Sequence[object]] = [(datasets, dags, 0, ())]
+        if events:
+            calls.append(((), (), events, datasets))
+        found = LockedStates([], [], {})
+        for row in await self.fetch_in_turn("lock_dag_states", *calls):
+            event_id = row["event_id"]
+            if row["version"] is not None:
+                found.dags.append(row)
+            elif event_id is None:
+                found.conditions[row["dag"]] = row
+            elif event_id:
+                found.event_ids.append(event_id)
+            else:
+                found.awaited = True
+        return found
 
     async def write_batch(self, **parts: Rows) -> list[int]:
         """Write what nearly every batch changes, in one statement.

@@ -19,11 +19,19 @@ class EmptyStore(ManagerTransaction):
             return [{"uri": uri, "id": number} for number, uri in enumerate(arguments[0], 1)]
         if query == "allocate_run_ids":
             return [[self.queries.count(query)]]
-        if query == "allocate_event_ids":
-            return [{"id": number} for number in range(1, arguments[0] + 1)]
         if query == "claim_idempotency_keys":
             return [{"key": key} for key in arguments[0]]
         return self._answers[query]
+
+    async def fetch_in_turn(self, query, *calls):
+        self.queries.append(query)
+        if query == "lock_runs":
+            return [{"node": None, **row} for row in self._answers[query]]
+        count = sum(arguments[2] for arguments in calls)
+        return [
+            *({"event_id": None, **row} for row in self._answers[query]),
+            *({"version": None, "event_id": number} for number in range(1, count + 1)),
+        ]
 
 
 def dag_rows(*specs, paused=()) -> dict:

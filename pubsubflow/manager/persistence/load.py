@@ -106,21 +106,22 @@ async def lock_runs(
     """Lock runs in order, and load those of their live tasks that are needed."""
     # A run that has ended has no live row: what messages say of it is void.
     wanted = {run for run, _, _ in locks.tasks} | locks.runs | locks.bare
-    rows = await transaction.lock_runs(wanted)
+    # Every task of these is read anyway.
+    single = [task for task in locks.tasks if task[0] not in locks.runs]
+    rows, tasks = await transaction.lock_runs(wanted, single)
     if rows and rows[0]["tag_limits"]:
         uow.runs.tag_limits = frozenset(rows[0]["tag_limits"])
     await _add_runs(rows, await _locked_progress(rows, transaction), uow, specs, transaction)
-    known = uow.runs.by_id
     # A failure there stops all that the run has left.
-    locks.runs |= {run.id for run in known.values() if run.version.spec.fail_fast}
-    tasks = sorted(task for task in locks.tasks if task[0] in known and task[0] not in locks.runs)
-    load_tasks(await transaction.fetch_rows("read_live_tasks", tasks), uow)
+    locks.runs |= {run.id for run in uow.runs.by_id.values() if run.version.spec.fail_fast}
+    load_tasks((row for row in tasks if row["run"] not in locks.runs), uow)
     if locks.runs:
         load_tasks(await transaction.fetch("read_live_tasks_of_runs", sorted(locks.runs)), uow)
     # A chained result is early, not void, if the task before it is live: that must be known.
     if locks.chained:
         heads = _heads_of_chains(locks.chained, uow)
-        load_tasks(await transaction.fetch_rows("read_live_tasks", heads), uow)
+        _, tasks = await transaction.lock_runs((), heads)
+        load_tasks(tasks, uow)
     if locks.failed_triggers:
         rows = await transaction.fetch("read_trigger_epochs", sorted(locks.failed_triggers))
         uow.waits.lease_epochs.update((row["id"], row["epoch"]) for row in rows)

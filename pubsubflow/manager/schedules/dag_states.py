@@ -14,13 +14,13 @@ from pubsubflow.manager.runs.lifecycle import RunLifecycle
 from pubsubflow.manager.schedules.admission import Admission
 from pubsubflow.manager.schedules.backfills import Backfills
 from pubsubflow.manager.schedules.checks import EventChecks
-from pubsubflow.manager.schedules.consuming import Routing, route
+from pubsubflow.manager.schedules.consuming import WHOLE, Routing, route
 from pubsubflow.manager.schedules.firing import Scheduler
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunWork
 from pubsubflow.model.limits.run_limits import RUNS, limits_of_tags
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.manager_transaction import LockedStates, ManagerTransaction, Row
 
 LAST = 2**62
 """An id above those of all events."""
@@ -137,7 +137,8 @@ class DagStates:
             known.update(await self._specs.dataset_ids(self._transaction, uris - known.keys()))
         datasets = sorted(known[uri] for uri in uris)
         if datasets or wanted:
-            rows = await self._transaction.fetch("lock_dag_states", datasets, wanted)
+            found = await self._transaction.lock_dag_states(datasets, wanted, len(events))
+            rows = found.dags
             ids = [row["version"] for row in rows]
             ids += [row["canary"] for row in rows if row["canary"] is not None]
             versions = await self._specs.versions(self._transaction, ids)
@@ -154,8 +155,8 @@ class DagStates:
                         self._by_pattern.append(dag)
             if rows and rows[0]["tag_limits"]:
                 self._limit_by_tags(rows)
-        if events:
-            await self._allocate_ids(events, datasets)
+            if events:
+                await self._number(events, datasets, found)
 
     def _limit_by_tags(self, rows: Sequence[Row]) -> None:
         """Take the limits of tags, of tasks and of runs, and put DAGs under those of runs."""
@@ -166,7 +167,9 @@ class DagStates:
             dag = uow.schedule.dags[row["dag"]]
             dag.run_limits = limits_of_tags(dag.version.spec.tags, of_runs)
 
-    async def _allocate_ids(self, events: Sequence[LoggedEvent], datasets: Sequence[int]) -> None:
+    async def _number(
+        self, events: Sequence[LoggedEvent], datasets: Sequence[int], found: LockedStates
+    ) -> None:
         """Give events their ids, and load the conditions that they reach."""
         self._routings = []
         checks = self.checks
@@ -192,15 +195,17 @@ class DagStates:
             for key in routing.inputs
         ]
         self._reached = len(reached) + checks.reached
-        missing = {(dag.id, key) for dag, key in reached if key not in dag.conditions}
-        ids, rows, awaited = await self._transaction.allocate_event_ids(
-            len(events), sorted(missing), datasets
-        )
+        read = found.conditions
+        whole = {dag.id for dag, key in reached if key == WHOLE and key not in dag.conditions}
+        rows = [read[dag] for dag in whole & read.keys() if read[dag]["state"] is not None]
         if rows:
             await self.conditions.add(rows)
-        for event, event_id in zip(events, ids, strict=True):
+        await self.conditions.load(
+            (dag, key) for dag, key in reached if key != WHOLE or dag.id not in read
+        )
+        for event, event_id in zip(events, found.event_ids, strict=True):
             event.id = event_id
-        if awaited:
+        if found.awaited:
             await mark_due_waits(events, datasets, self._uow, self._transaction)
 
     async def decide(self) -> None:

@@ -10,14 +10,29 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
 SELECT rank FROM generate_series(0, 8) AS rank WHERE pg_try_advisory_lock(7233041, rank) LIMIT 1;
 
 -- name: lock_runs
--- Lock the live runs among $1, in order, and return their progress, with the tags that are limited.
+-- Lock the live runs among $1, in order, and return their progress, with the tags that are limited;
+-- then, called once more without runs, return the live rows of the task instances $2, $3, $4.
+-- The call that locks would read tasks as they were before it waited: reading is another's.
 -- Reading pool holds off lock_tag_limits: no task is handed out by the limits of before.
-SELECT run, dag, version, progress, info, source,
-       (SELECT array_agg(name) FROM pool WHERE starts_with(name, 'tag:')) AS tag_limits
-FROM run_live
-WHERE run = ANY($1::bigint[])
-ORDER BY run
-FOR UPDATE;
+WITH locked AS (
+    SELECT run, version, progress, info, source,
+           (SELECT array_agg(name) FROM pool WHERE starts_with(name, 'tag:')) AS tag_limits
+    FROM run_live
+    WHERE run = ANY($1::bigint[])
+    ORDER BY run
+    FOR UPDATE
+)
+SELECT *, NULL::int AS node, NULL::int AS map_index, NULL::int AS attempt, NULL::bigint AS delivery,
+       NULL::int AS crashes, NULL::text AS state, NULL::boolean AS chained, NULL::text AS worker,
+       NULL::timestamptz AS queued_at, NULL::timestamptz AS started_at, NULL::bytea AS wait_set,
+       NULL::int AS prior_attempts, NULL::boolean AS direct
+FROM locked
+UNION ALL
+SELECT t.run, NULL, NULL, NULL, NULL, NULL,
+       t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
+       t.queued_at, t.started_at, t.wait_set, t.prior_attempts, t.direct
+FROM unnest($2::bigint[], $3::int[], $4::int[]) AS requested (run, node, map_index)
+JOIN task_live AS t USING (run, node, map_index);
 
 -- name: read_progress_chunks
 -- Return the chunks of the progress of runs that are locked, in order.
@@ -26,13 +41,6 @@ SELECT run, progress FROM progress_chunk WHERE run = ANY($1::bigint[]) ORDER BY 
 -- name: delete_progress_chunks
 -- Delete the chunks of the progress of runs that have ended.
 DELETE FROM progress_chunk WHERE run = ANY($1::bigint[]);
-
--- name: read_live_tasks
--- Return the live rows of task instances; their runs are locked.
-SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.crashes, t.state, t.chained, t.worker,
-       t.queued_at, t.started_at, t.wait_set, t.prior_attempts, t.direct
-FROM unnest($1::bigint[], $2::int[], $3::int[]) AS requested (run, node, map_index)
-JOIN task_live AS t USING (run, node, map_index);
 
 -- name: read_live_tasks_of_runs
 -- Return every live row of runs; they are locked.
@@ -66,29 +74,54 @@ UNION ALL
 SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 
 -- name: lock_dag_states
--- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1.
-SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
-       s.queued, s.catch_up_from, s.backfills, s.apart, dag.present, s.canary, s.canary_share,
-       s.canary_source,
-       (SELECT array_agg(name) FROM pool
-        WHERE starts_with(name, 'tag:') OR starts_with(name, 'runs:tag:')) AS tag_limits,
-       -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
-       -- before any dag_state is, so the two cannot deadlock.
-       EXISTS (SELECT FROM event_wait) AS awaited
-FROM dag_state AS s JOIN dag ON dag.id = s.dag
--- One array for both: with OR all states there are would be looked through. Dataset by dataset, and
--- repeated DAGs stay: for fewer rows than the planner expects of some datasets it would read all
--- subscriptions in the order of DAGs.
-WHERE s.dag = ANY(ARRAY(
-        SELECT unnest($2::int[])
-        UNION ALL
-        SELECT subscribed.dag
-        FROM unnest($1::int[]) AS requested (dataset)
-        CROSS JOIN LATERAL (
-            SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset OFFSET 0
-        ) AS subscribed))
-ORDER BY s.dag
-FOR UPDATE OF s;
+-- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1; then,
+-- called once more without these, allocate $3 event ids and return them, with the conditions'
+-- states of the DAGs that subscribe to the datasets $4, and an id of 0 when a wait may match one of
+-- their events.
+-- The ids are taken once the states of the DAGs are locked, so ids and commits have the same order
+-- for every DAG; and what was waited for is read by a call that began after the wait.
+WITH locked AS (
+    SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
+           s.queued, s.catch_up_from, s.backfills, s.apart, dag.present, s.canary, s.canary_share,
+           s.canary_source,
+           (SELECT array_agg(name) FROM pool
+            WHERE starts_with(name, 'tag:') OR starts_with(name, 'runs:tag:')) AS tag_limits,
+           -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
+           -- before any dag_state is, so the two cannot deadlock.
+           EXISTS (SELECT FROM event_wait) AS awaited
+    FROM dag_state AS s JOIN dag ON dag.id = s.dag
+    -- One array for both: with OR all states there are would be looked through. Dataset by dataset,
+    -- and repeated DAGs stay: for fewer rows than the planner expects of some datasets it would read
+    -- all subscriptions in the order of DAGs.
+    WHERE s.dag = ANY(ARRAY(
+            SELECT unnest($2::int[])
+            UNION ALL
+            SELECT subscribed.dag
+            FROM unnest($1::int[]) AS requested (dataset)
+            CROSS JOIN LATERAL (
+                SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset OFFSET 0
+            ) AS subscribed))
+    ORDER BY s.dag
+    FOR UPDATE OF s
+)
+SELECT *, NULL::bigint AS event_id, NULL::text AS partition_key, NULL::bytea AS state FROM locked
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, nextval('event_id'), NULL, NULL
+FROM generate_series(1, $3::int)
+UNION ALL
+SELECT subscribed.dag, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, NULL, NULL, '',
+       (SELECT c.state FROM condition_state AS c
+        WHERE c.dag = subscribed.dag AND c.partition_key = '')
+FROM unnest($4::int[]) AS requested (dataset)
+CROSS JOIN LATERAL (
+    SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset OFFSET 0
+) AS subscribed
+UNION ALL
+SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       NULL, 0, NULL, NULL
+WHERE EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL);
 
 -- name: read_condition_states
 -- Return condition states; their DAGs are locked.
@@ -100,21 +133,6 @@ JOIN condition_state USING (dag, partition_key);
 -- Return the condition states of DAGs in which events are pending or a run is collecting; the DAGs
 -- are locked.
 SELECT dag, partition_key, state FROM condition_state WHERE dag = ANY($1::int[]) AND open;
-
--- name: allocate_event_ids
--- Allocate $1 event ids and return them, with the condition states requested, and a row of id 0
--- when a wait may match an event of the datasets $4.
--- The states of the DAGs are locked, so ids and commits have the same order for every DAG.
-SELECT nextval('event_id') AS id, NULL::int AS dag, NULL::text AS partition_key,
-       NULL::bytea AS state
-FROM generate_series(1, $1)
-UNION ALL
-SELECT NULL, condition_state.dag, condition_state.partition_key, condition_state.state
-FROM unnest($2::int[], $3::text[]) AS requested (dag, partition_key)
-JOIN condition_state USING (dag, partition_key)
-UNION ALL
-SELECT 0, NULL, NULL, NULL
-WHERE EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL);
 
 -- name: allocate_run_ids
 -- Allocate a block of 1,000 run ids and return the first.

@@ -196,9 +196,8 @@ async def test_locking_and_reading_stay_on_indexes_with_their_real_arguments(big
     numbers = list(range(1, batch + 1))
     zeros, indexes, wholes = [0] * batch, [-1] * batch, [""] * batch
     for name, arguments in {
-        "lock_runs": (numbers,),
-        "read_live_tasks": (numbers, zeros, indexes),
-        "lock_dag_states": (numbers[:50], numbers[:50]),
+        "lock_runs": (numbers, numbers, zeros, indexes),
+        "lock_dag_states": (numbers[:50], numbers[:50], batch, numbers[:50]),
         "read_condition_states": (numbers, wholes),
         "read_open_condition_states": (numbers[:50],),
         "read_events_to_consume": (numbers, wholes, zeros, numbers),

@@ -148,13 +148,13 @@ def test_a_kind_enters_its_own_phases_alone(kind, queries):
     assert store.queries == queries
 
 
-def test_an_event_of_a_known_dataset_costs_three_statements():
+def test_an_event_of_a_known_dataset_costs_two_statements():
     processor, store = BatchProcessor(), EmptyStore()
     for _ in range(2):
         item = InboxItem(RecordEvents((NewEvent("x://a"),), (None,)), done=print, failed=print)
         store.queries.clear()
         processor.committed(anyio.run(processor.process, [item], store))
-    assert store.queries == ["lock_dag_states", "allocate_event_ids", "write_batch"]
+    assert store.queries == ["lock_dag_states", "write_batch"]
     (recorded,) = item.answer
     assert not recorded.duplicate
 
@@ -192,7 +192,7 @@ def test_an_event_that_a_broken_transaction_recorded_is_not_recorded_again():
     store = EmptyStore(find_recorded_events=[{"event_id": item.ids[0]}])
     anyio.run(BatchProcessor().process, [item], store)
     assert item.answer[0].event_id == item.ids[0]
-    assert "allocate_event_ids" not in store.queries
+    assert "lock_dag_states" not in store.queries
 
 
 @pytest.mark.parametrize(

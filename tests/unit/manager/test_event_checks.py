@@ -93,4 +93,4 @@ def test_a_dataset_without_checks_costs_what_it_did():
     store, uow = record("x://a", specs=(dag("d", task("t"), on="b"),))
     assert not uow.checks.begun
     known = ["register_datasets", "lock_dag_states", "read_dag_versions"]
-    assert store.queries == [*known, "allocate_event_ids", "write_batch"]
+    assert store.queries == [*known, "write_batch"]
