@@ -1,8 +1,9 @@
 -- The manager's transaction: lock, read, and write the result.
 
 -- name: use_generic_plans
--- Use generic plans on this connection until it is released.
-SELECT set_config('plan_cache_mode', 'force_generic_plan', false);
+-- Use generic plans on this connection until it is released. They are priced for as many rows as a
+-- dataset has subscriptions, while most find a few: to compile them takes longer than they do.
+SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('jit', 'off', false);
 
 -- name: take_rank
 -- Take the lowest rank that no other manager has, until the connection ends, and return it; none if

@@ -12,6 +12,7 @@ from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.store.database import begin_transaction
 from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.named_queries import SQL
 from support.harness import post, process_batch
 from support.specs import dag, task, uri
 
@@ -193,3 +194,15 @@ async def test_a_lock_that_is_refused_takes_no_ids_and_leaves_the_connection(har
         await other.execute("COMMIT")
         found = await number_at_once(connection, 1)
     assert found.event_ids == [last + 1]
+
+
+async def test_a_manager_has_its_statements_planned_once_and_compiled_never(postgres):
+    connection = await asyncpg.connect(postgres.url, server_settings={"jit": "on"})
+    try:
+        await connection.execute(SQL["use_generic_plans"])
+        settings = [
+            await connection.fetchval(f"SHOW {name}") for name in ("plan_cache_mode", "jit")
+        ]
+    finally:
+        await connection.close()
+    assert settings == ["force_generic_plan", "off"]
