@@ -73,7 +73,6 @@ class _RunningTask:
     """A task message on the loop.
 
     Attributes:
-        position: Its place among the task messages that came to this process, from 1.
         scope: Around the node that runs now.
         cancelled: The worker has cancelled it.
         begun: Its first node may run.
@@ -87,15 +86,13 @@ class _RunningTask:
         "execution",
         "output",
         "over",
-        "position",
         "scope",
         "stopped_at",
     )
 
-    def __init__(self, execution: TaskExecution, output: TaskOutput, position: int) -> None:
+    def __init__(self, execution: TaskExecution, output: TaskOutput) -> None:
         self.execution = execution
         self.output = output
-        self.position = position
         self.scope: anyio.CancelScope | None = None
         self.begun = self.cancelled = self.over = False
         self.stopped_at = ""
@@ -115,7 +112,6 @@ class AsyncRunner:
         self._redactor = Redactor()
         self._dags = DagCache()
         self._tasks: dict[int, _RunningTask] = {}
-        self._received = 0
         self._requests: dict[int, asyncio.Future[Chunk] | Future[Chunk]] = {}
         self._last_request = 0
         self._draining = False
@@ -152,9 +148,8 @@ class AsyncRunner:
                 number=number,
                 max_bytes=self._settings.max_log_bytes,
             )
-            self._received += 1
             # Known from here on: a cancellation may come before the task's first step.
-            task = self._tasks[number] = _RunningTask(execution, output, self._received)
+            task = self._tasks[number] = _RunningTask(execution, output)
             token = CURRENT_OUTPUT.set(output)
             self._group.start_soon(self._serve, task)
             CURRENT_OUTPUT.reset(token)
@@ -198,9 +193,9 @@ class AsyncRunner:
     async def _serve(self, task: _RunningTask) -> None:
         """Run a task and its chain."""
         execution, page = task.execution, self._page
-        page[BEGUN] = task.position
+        page[BEGUN] = execution.number
         try:
-            revoked = page[REVOKED_AFTER] < task.position <= page[REVOKED_UNTIL]
+            revoked = page[REVOKED_AFTER] < execution.number <= page[REVOKED_UNTIL]
             shared = self._shared
             # Alone it finds what the end of the last one has left, which was looked at.
             alone = len(self._tasks) == 1 and not shared.spoilt

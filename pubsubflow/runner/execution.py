@@ -91,7 +91,7 @@ class TaskExecution:
     """The execution of a task message: of its node first, then of the nodes of its chain.
 
     Args:
-        number: The worker's number of the assignment.
+        number: The number of the assignment in frames.
         message: The task message.
         settings: The runner's.
         redactor: Redacts the secrets that the runner's tasks have fetched.

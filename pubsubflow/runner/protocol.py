@@ -23,7 +23,8 @@ FETCH    number, then a StoredResult; its reply is a Chunk with all of it
 PUBLISH  number, then a PublishedEvent; its reply, an empty Chunk, comes when the bus has stored it
 ======== =====================================================================================
 
-An assignment is the worker's number of a task message; it stays the same along the chain.
+An assignment is the place of a task message among those of this process, from 1; it stays the same
+along the chain, and a message that comes to the process once more has another one.
 """
 
 import struct

@@ -1,6 +1,7 @@
 """An assignment: one task message that a worker holds, from its delivery to its last result."""
 
 import asyncio
+import secrets
 import signal
 import time
 from typing import Protocol
@@ -27,9 +28,11 @@ from pubsubflow.model.wire.messages import (
 from pubsubflow.model.wire.task_resources import ResourcesSpec
 
 _FIRST_ATTEMPT = 1
-_LOG_MESSAGES = 1 << 21
-_MOST_DELIVERIES = (1 << 10) - 1
-"""So many pieces of output of so many deliveries have numbers of 31 bits."""
+_LOG_MESSAGES = 1 << 19
+_TURN_SECONDS = 8
+_TURNS = 255
+_DRAWN_BITS = 4
+"""So many pieces of output for each draw in each turn have numbers of 31 bits."""
 
 
 class TaskHeader(Struct, frozen=True, array_like=True):
@@ -103,7 +106,7 @@ class Assignment:
     """A task message that a worker holds.
 
     Attributes:
-        number: The worker's number for it, also in frames to the runner.
+        number: The worker's number for it.
         redelivered: Whether another worker may have had the message before (AMQP's word).
         node: The node of the chain that runs now; `after` is the one before.
         timeout_seconds: Timeout of the node that runs now.
@@ -116,10 +119,9 @@ class Assignment:
         returned: Whether its message is returned to the queue.
         buffered_lines: Output that is not published yet; `buffered_bytes` is its size.
         log_bytes: Size of the node's whole output.
-        log_sequence: The number of its next LogMessage; each delivery of the message begins with
-            another one, so that two executions of an attempt do not overwrite their output.
+        log_sequence: The number of its next LogMessage.
         timeout_timer: Ends the node at its timeout.
-        position: Its place among the assignments of its runner, from 1.
+        position: Its place among the assignments of its runner, from 1: its number in frames.
         losses: How often its process died while it ran beside others.
         apart: It runs in a process of its own, because it may have been the one that killed it, or
             because it declares resources.
@@ -177,8 +179,7 @@ class Assignment:
         self.buffered_lines: list[str] = []
         self.buffered_bytes = 0
         self.log_bytes = 0
-        times = max(delivery.attempts - 1, redelivered)
-        self.log_sequence = min(times, _MOST_DELIVERIES) * _LOG_MESSAGES
+        self.log_sequence = _first_log_sequence()
 
     @property
     def fence(self) -> tuple[int, int, int, int, int]:
@@ -250,6 +251,17 @@ class Assignment:
         self.buffered_bytes = 0
         self.log_sequence += 1
         return encode(message)
+
+
+def _first_log_sequence() -> int:
+    """Return the number of the first piece of output of an execution.
+
+    An order may come twice, on its own or by a sweeper, and each time as the first one: neither
+    execution knows of the other, and must not write over its output. So a part is drawn; the rest
+    is the time, which leaves the output of several in their order, except every 34 minutes.
+    """
+    turn = int(time.time()) // _TURN_SECONDS % _TURNS
+    return (turn << _DRAWN_BITS | secrets.randbits(_DRAWN_BITS)) * _LOG_MESSAGES
 
 
 class Engine(Protocol):

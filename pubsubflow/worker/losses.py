@@ -32,7 +32,7 @@ def judge_losses(
 
     Args:
         assignments: All that were in the process.
-        running: Number of the one whose code ran, 0 for none.
+        running: Position of the one whose code ran, 0 for none.
         code: The exit code of the process, negative for a signal.
         killed: Whether the worker killed it.
         output: What the process wrote last.
@@ -52,6 +52,6 @@ def judge_losses(
             found.append((each, AttemptOutcome(Outcome.LOST, TaskError("Lost", others))))
         else:
             each.losses += 1
-            suspected = each.number == running or not (running or killed)
+            suspected = each.position == running or not (running or killed)
             found.append((each, RunAgain(apart=suspected or each.losses >= _MOST_LOSSES)))
     return found

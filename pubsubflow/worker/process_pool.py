@@ -141,7 +141,11 @@ class ProcessPool:
             settings.max_wait_seconds, self._return_overdue
         )
         self._watchdog = LoopWatchdog(
-            self._runners.all, group, on_blocked=self._on_blocked, on_output=publisher.add_output
+            self._runners.all,
+            group,
+            on_blocked=self._on_blocked,
+            on_unblocked=self._dispatch,
+            on_output=publisher.add_output,
         )
 
     @property

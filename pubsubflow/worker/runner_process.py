@@ -89,7 +89,7 @@ class RunnerProcess:
         confinement: The limits of that assignment, if it declares resources.
 
     Attributes:
-        assignments: Number → assignment.
+        assignments: Position → assignment.
         free_slots: How many more assignments it can take; 0 before it is forked and once it ends.
         sources: Keys of the code it has.
         process: What code it runs, see `FetchedSource`; empty before its first assignment.
@@ -196,11 +196,12 @@ class RunnerProcess:
 
     def assign(self, assignment: Assignment, source: FetchedSource) -> None:
         """Send it an assignment, after the code if it does not have it yet."""
-        self.assignments[assignment.number] = assignment
         # One that is for this assignment alone never had a free slot.
         self.free_slots -= self.reserved_for is None
         self.served += 1
+        # It may have been here before, and be on its way back: a number of its own each time.
         assignment.position = self.served
+        self.assignments[assignment.position] = assignment
         assignment.runner = self
         assignment.started_at = time.time()
         if assignment.header.source not in self.sources:
@@ -210,11 +211,11 @@ class RunnerProcess:
         data = assignment.delivery.data
         if assignment.redelivered and not self._is_sync:
             data = assignment.encode_without_journal()
-        self._post(NUMBERED.pack(TASK, assignment.number) + data)
+        self._post(NUMBERED.pack(TASK, assignment.position) + data)
 
     def release(self, assignment: Assignment) -> None:
         """Give up an assignment of which nothing is left to run, and retire when it is due."""
-        del self.assignments[assignment.number]
+        del self.assignments[assignment.position]
         self._count_slots()
         if not self.assignments:
             self.idle_since = self._loop.time()
@@ -244,7 +245,7 @@ class RunnerProcess:
         """Return whether another assignment blocks the event loop."""
         if self.recorder is None or not self.blocked:
             return False
-        return self.recorder.page[RUNNING] not in (0, assignment.number)
+        return self.recorder.page[RUNNING] not in (0, assignment.position)
 
     def judge_losses(self, code: int) -> list[tuple[Assignment, AttemptOutcome | RunAgain]]:
         """Return what follows for each assignment, once the process is gone."""
@@ -277,7 +278,7 @@ class RunnerProcess:
 
     def cancel(self, assignment: Assignment) -> None:
         """Send the order to stop one async task."""
-        self._post(NUMBERED.pack(CANCEL, assignment.number))
+        self._post(NUMBERED.pack(CANCEL, assignment.position))
 
     def drain(self) -> None:
         """Send the order to start no further node of a chain."""

@@ -40,6 +40,7 @@ class LoopWatchdog:
         runners: The processes.
         group: The task group in which stacks are read.
         on_blocked: Called with a process whose loop is blocked, once for each time.
+        on_unblocked: Called when one turns again.
         on_output: Called with lines for the log of the task that blocks it.
     """
 
@@ -49,11 +50,13 @@ class LoopWatchdog:
         group: anyio.abc.TaskGroup,
         *,
         on_blocked: Callable[[RunnerProcess], None],
+        on_unblocked: Callable[[], None],
         on_output: Callable[[Assignment, str], None],
     ) -> None:
         self._runners = runners
         self._group = group
         self._on_blocked = on_blocked
+        self._on_unblocked = on_unblocked
         self._on_output = on_output
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
@@ -79,6 +82,7 @@ class LoopWatchdog:
             if seconds < limit and runner.blocked:
                 runner.unblock()
                 log.info("worker.loop_unblocked", pid=runner.pid)
+                self._on_unblocked()
             elif seconds >= limit and not runner.blocked and not runner.ending:
                 self._group.start_soon(self._report, runner, runner.recorder, seconds)
                 self._on_blocked(runner)

@@ -138,7 +138,7 @@ class ExecutorEngine:
         elif self._closing:
             self._on_returned(assignment)
         else:
-            # Negative, as the process counts its own from 0; later ones follow, on any worker.
+            # Negative, as those of the process are not; later ones follow, on any worker.
             assignment.log_sequence = _FIRST_SEQUENCE + int(time.time())
             watched = self._watched[assignment] = _Watched(assignment.header)
             self._group.start_soon(self._drive, assignment, watched)

@@ -110,7 +110,6 @@ async def test_a_redelivered_task_fetches_its_journal(manager, bus, start_worker
         result = await manager.result(order)
     assert result.outcome is Outcome.DEFERRED
     assert manager.texts(order) == ["from the top"]
-    assert {each.sequence for each in manager.logs} == {1 << 21}, "not in place of earlier output"
 
 
 async def test_a_follower_waits_until_its_row_is_there(manager, worker, dag):

@@ -71,9 +71,10 @@ async def _stuck(dsn: str) -> str:
         )
         workers = await connection.fetch("SELECT * FROM worker")
         queued = await connection.fetch("SELECT dag, active, queued FROM dag_state")
+        letters = await connection.fetch("SELECT * FROM dead_letter ORDER BY id LIMIT 20")
     finally:
         await connection.close()
-    return "\n".join(map(str, (*tasks, *workers, *queued)))
+    return "\n".join(map(str, (*tasks, *workers, *queued, *letters)))
 
 
 async def until_drained(settings: BusSettings, seconds: float) -> None:

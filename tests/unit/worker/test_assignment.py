@@ -1,5 +1,6 @@
 """Assignments: what of a task message a worker passes on to its runner."""
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import msgspec
@@ -12,6 +13,7 @@ from pubsubflow.model.wire.messages import (
     decode_task,
     encode,
 )
+from pubsubflow.worker import assignment
 from pubsubflow.worker.assignment import Assignment, decode_header
 
 
@@ -22,27 +24,32 @@ def test_a_redelivered_message_loses_its_journal_and_nothing_else():
     )
     parts = [*msgspec.msgpack.decode(encode(message)), "of a newer manager"]
     data = encode(parts)
-    assignment = Assignment(
+    made = Assignment(
         1, decode_header(data), SimpleNamespace(data=data, attempts=1), redelivered=True
     )
-    passed = assignment.encode_without_journal()
+    passed = made.encode_without_journal()
     assert decode_task(passed) == msgspec.structs.replace(message, journal=None)
     assert msgspec.msgpack.decode(passed)[-1] == "of a newer manager"
 
 
-def test_each_delivery_numbers_its_output_apart():
+def test_each_execution_numbers_its_output_apart(monkeypatch):
+    """An order that was sent twice runs twice as a first delivery."""
     header = decode_header(
         encode(TaskMessage(1, 2, -1, 1, 2, "async", "d", "t", "h", Raw(b"\xc0")))
     )
 
-    def sequences(attempts, *, redelivered):
-        delivery = SimpleNamespace(attempts=attempts)
-        assignment = Assignment(1, header, delivery, redelivered=redelivered)
-        return [decode_log(assignment.encode_log()).sequence for _ in range(3)]
+    def first(seconds, drawn):
+        monkeypatch.setattr(assignment.time, "time", lambda: seconds)
+        monkeypatch.setattr(assignment.secrets, "randbits", lambda bits: drawn % (1 << bits))
+        made = Assignment(1, header, SimpleNamespace(attempts=1), redelivered=False)
+        sequences = [decode_log(made.encode_log()).sequence for _ in range(3)]
+        assert sequences == [sequences[0] + number for number in range(3)]
+        return sequences[0]
 
-    first, suspect = sequences(1, redelivered=False), sequences(1, redelivered=True)
-    assert first == [0, 1, 2]
-    later = [sequences(attempts, redelivered=True) for attempts in (2, 3, 1024, 5000)]
-    assert suspect == later[0]
-    assert first[-1] < later[0][0] < later[0][-1] < later[1][0] < later[2][0] == later[3][0]
-    assert later[-1][-1] < 1 << 31, "Postgres' integer"
+    turns = [float(1_800_000_000 + 8 * number) for number in range(255)]
+    found = [first(turn, drawn) for turn in turns for drawn in (0, 7, 15)]
+    assert len(set(found)) == len(found)
+    assert min(later - earlier for earlier, later in pairwise(sorted(found))) >= 1 << 19
+    in_order = [first(turn, 7) for turn in turns]
+    assert sum(later < earlier for earlier, later in pairwise(in_order)) == 1
+    assert max(found) + (1 << 22) < 1 << 31, "Postgres' integer, with some to spare"

@@ -10,8 +10,8 @@ from pubsubflow.worker.losses import RunAgain, judge_losses
 class Held:
     """An assignment as far as the judgement reads it."""
 
-    def __init__(self, number, *, after=NO_NODE, decided=None, losses=0):
-        self.number = number
+    def __init__(self, position, *, after=NO_NODE, decided=None, losses=0):
+        self.position = position
         self.after = after
         self.decided_outcome = decided
         self.losses = losses

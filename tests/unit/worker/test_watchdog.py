@@ -30,16 +30,25 @@ class Process:
         self.blocked = False
 
 
-async def found_blocked(process):
+async def look_at(process):
+    """Return what a look at a process has the pool do."""
     found = []
     async with anyio.create_task_group() as group:
         watchdog = LoopWatchdog(
-            [process], group, on_blocked=found.append, on_output=lambda *_: None
+            [process],
+            group,
+            on_blocked=found.append,
+            on_unblocked=lambda: found.append("dispatch"),
+            on_output=lambda *_: None,
         )
         watchdog._check()
         watchdog.close()
         group.cancel_scope.cancel()
-    return found == [process]
+    return found
+
+
+async def found_blocked(process):
+    return await look_at(process) == [process]
 
 
 @pytest.fixture
@@ -68,3 +77,12 @@ async def test_a_loop_that_has_begun_a_task_and_does_not_turn_is_blocked(
 async def test_a_loop_that_does_not_look_at_a_further_task_is_blocked(recorder):
     recorder.page[BEGUN] = 1
     assert await found_blocked(Process(recorder, 5 * BLOCK_SECONDS))
+
+
+async def test_what_waits_is_handed_out_when_a_loop_turns_again(recorder):
+    recorder.page[BEGUN], recorder.page[BEAT] = 1, time.monotonic_ns()
+    process = Process(recorder, 0)
+    process.blocked = True
+    assert await look_at(process) == ["dispatch"]
+    assert not process.blocked
+    assert await look_at(process) == []
