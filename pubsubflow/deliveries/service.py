@@ -99,14 +99,18 @@ class DeliveryService:
         self._changed.notify()
 
     async def _serve(self, sender: Sender, stopping: anyio.Event) -> None:
+        said = ""
         while not stopping.is_set():
             try:
                 pause = await self._serve_term(sender, stopping)
+                said = ""
             except LeaseLost as error:
                 log.warning("deliveries.lease_lost", reason=str(error))
                 pause = self._settings.silent_seconds / 3
             except Unavailable as error:
-                log.warning("deliveries.postponed", reason=str(error))
+                if str(error) != said:  # an outage is said once, not with each try
+                    said = str(error)
+                    log.warning("deliveries.postponed", reason=said)
                 pause = _RETRY_SECONDS
             await self._changed.wait(pause)
 

@@ -375,11 +375,14 @@ class Loader:
 
 async def _retry_until_available(call: Callable[[], Awaitable[T]]) -> T:
     """Repeat a call while the store is out of reach, or the system refuses a process."""
+    said = ""
     while True:
         try:
             return await call()
         except (Unavailable, OSError) as error:
-            log.warning("loader.retry_scheduled", error=str(error))
+            if str(error) != said:  # an outage is said once, not with each try
+                said = str(error)
+                log.warning("loader.retry_scheduled", error=said, every_seconds=_RETRY_SECONDS)
             await anyio.sleep(_RETRY_SECONDS)
 
 
