@@ -3,10 +3,13 @@
 import random
 from contextlib import contextmanager
 
+import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pubsubflow.model.runs import progress as progress_module
+from pubsubflow.model.runs.mapped.lengths import after_sources
 from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.progress import (
@@ -20,15 +23,17 @@ from pubsubflow.model.runs.rules.node_rules import decide_node
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec, TriggerRule
 from pubsubflow.model.wire.messages import NOT_MAPPED
+from support.specs import dag, task
 
 EAGER = (TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED, TriggerRule.ONE_DONE)
+OVER_INSTANCES = (*EAGER, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
 PATIENT = sorted(set(TriggerRule) - set(EAGER))
 ENDINGS = [TaskState.SUCCESS] * 5 + [TaskState.FAILED, TaskState.SKIPPED]
 KINDS = ["async", "async", "async", "empty"]
 
 
 @st.composite
-def specs(draw, rules=PATIENT):
+def specs(draw, rules=PATIENT, *, by_instance=False):
     """Tasks before a group, the group, and tasks after it or beside it, also in a group."""
     before, inside, after = (
         draw(st.integers(1, 3)),
@@ -72,7 +77,7 @@ def specs(draw, rules=PATIENT):
                 trigger_rule=draw(st.sampled_from(rules)),
             )
         )
-    return DagSpec("d", "d.py", "h", tuple(tasks))
+    return DagSpec("d", "d.py", "h", tuple(tasks), by_instance=by_instance)
 
 
 class RandomResults:
@@ -153,8 +158,27 @@ class Unrolled:
         self._left_out, self._lengths = set(), {}
         self.ended = {}
         for task in plan.spec.tasks:
+            whole = self._late(task) and self._before_indexes(task)
+            if whole not in (False, TaskState.QUEUED):
+                self.ended[task.node, NOT_MAPPED] = whole
+                continue
             for index in self._copies(task):
                 self._decide(task, index)
+
+    def _late(self, task):
+        """Return whether a task gets its indexes after the run has begun, by Airflow's rules."""
+        over_result = any(each.node is not None for each in task.mapped_arguments)
+        indexed = self._copies(task) != [NOT_MAPPED]
+        return self._plan.spec.by_instance and over_result and indexed
+
+    def _before_indexes(self, task):
+        entries = [self._seen(node, task, NOT_MAPPED) for node in range(task.node)]
+        for node, each in enumerate(self._plan.spec.tasks[: task.node]):
+            expanded = each.shares_index(task) and (node, NOT_MAPPED) not in self.ended
+            if expanded and task.trigger_rule not in OVER_INSTANCES:
+                entries[node] = NodeProgress(0)
+        left_out = (task.node, None) in self._left_out
+        return decide_node(self._plan, task, entries, left_out=left_out)
 
     def _copies(self, task):
         if not task.map_group:
@@ -182,6 +206,8 @@ class Unrolled:
         entries = [self._seen(node, task, index) for node in range(task.node)]
         verdict = decide_node(self._plan, task, entries, left_out=left_out)
         assert verdict is not None
+        if self._plan.spec.by_instance and index == NOT_MAPPED:
+            verdict = after_sources(self._plan, task, entries, verdict)
         if verdict is TaskState.QUEUED and task.map_group and index == NOT_MAPPED:
             verdict = TaskState.SKIPPED
         elif verdict is TaskState.QUEUED and task.kind == "empty":
@@ -237,3 +263,82 @@ def test_neither_order_nor_window_nor_waits_matter(spec, seed, chance):
 def test_every_run_ends_whatever_the_rules(spec, seed, chance):
     plan = Plan(spec)
     play(plan, RandomResults(plan, seed), chance, room=2, waits=True)
+
+
+@given(specs(by_instance=True), st.integers(0, 10**6), st.randoms(use_true_random=False))
+@settings(max_examples=150, deadline=None)
+def test_tasks_that_get_their_indexes_late_end_as_a_whole_before(spec, seed, chance):
+    plan = Plan(spec)
+    results = RandomResults(plan, seed)
+    first = play(plan, results, chance)
+    ended, expected = first[1], Unrolled(plan, results).ended
+    assert collapse(ended) == collapse(expected)
+    late = {node for group in plan.groups if group.sources for node in group.places}
+    assert {key for key in ended if key[0] in late} == {key for key in expected if key[0] in late}
+    assert play(plan, results, chance, room=1) == first
+    assert play(plan, results, chance, room=2, waits=True) == first
+
+
+@given(
+    specs(sorted(TriggerRule), by_instance=True),
+    st.integers(0, 10**6),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=100, deadline=None)
+def test_every_run_of_late_indexes_ends_whatever_the_rules(spec, seed, chance):
+    plan = Plan(spec)
+    play(plan, RandomResults(plan, seed), chance, room=2, waits=True)
+
+
+@pytest.mark.parametrize(
+    ("rule", "ends", "expected"),
+    [
+        ("one_failed", "sk", {-1: "skipped"}),
+        ("one_failed", "sf", {0: "skipped", 1: "success"}),
+        ("one_success", "fk", {-1: "upstream_failed"}),
+        ("one_success", "fs", {0: "upstream_failed", 1: "success"}),
+        ("one_done", "kk", {-1: "skipped"}),
+        ("none_failed_min_one_success", "sf", {-1: "upstream_failed"}),
+        ("none_failed_min_one_success", "sk", {0: "success", 1: "skipped"}),
+        ("all_success", "sk", {0: "success", 1: "skipped"}),
+    ],
+)
+def test_rules_that_one_instance_decides_see_all_of_them(rule, ends, expected):
+    """See `test_groups_over_results` of `tests/integration/airflow`: so does Airflow."""
+    third = task("third", "first", kind="empty", trigger_rule=TriggerRule(rule))
+    found = _ends_of_group([task("first", "source"), third], ends)
+    assert {index: str(state) for (node, index), state in found.items() if node == 2} == expected
+
+
+def _ends_of_group(tasks, ends):
+    """Run a group over a result whose first task that runs ends so at each index."""
+    states = {"s": TaskState.SUCCESS, "f": TaskState.FAILED, "k": TaskState.SKIPPED}
+    plain = dag("d", task("source"), *tasks)
+    over = {"map_group": "g", "mapped_arguments": (MappedArgument("x", node=0),)}
+    members = [msgspec.structs.replace(each, **over) for each in plain.tasks[1:]]
+    made = (plain.tasks[0], *members)
+    plan = Plan(msgspec.structs.replace(plain, tasks=made, by_instance=True))
+    progress, _ = start_run(plan)
+    steps, found = finish_task(plan, progress, 0, TaskState.SUCCESS, length=len(ends)), {}
+    waiting = list(steps.ready)
+    found.update({(node, index): state for node, index, state in steps.resolved})
+    while waiting:
+        node, index = waiting.pop(0)
+        found[node, index] = states[ends[index]]
+        steps = finish_task(plan, progress, node, found[node, index], map_index=index)
+        waiting += steps.ready
+        found.update({(node, index): state for node, index, state in steps.resolved})
+    assert progress.incomplete == 0
+    return found
+
+
+def test_what_has_ended_as_a_whole_decides_without_regard_to_what_has_indexes():
+    first = task("first", "source", trigger_rule=TriggerRule.ONE_FAILED)
+    second = task("second", "first", trigger_rule=TriggerRule.ALL_DONE)
+    found = _ends_of_group([first, second, task("third", "first", "second")], "sf")
+    assert found == {
+        (1, NOT_MAPPED): TaskState.SKIPPED,
+        (2, 0): TaskState.SUCCESS,
+        (2, 1): TaskState.FAILED,
+        (3, NOT_MAPPED): TaskState.SKIPPED,
+    }

@@ -8,6 +8,7 @@ from pubsubflow.model.runs.mapped.groups import (
     DUE,
     LEFT_OUT,
     QUEUED,
+    BeforeIndexes,
     GroupProgress,
     Instances,
     MappedGroup,
@@ -16,7 +17,8 @@ from pubsubflow.model.runs.mapped.groups import (
 )
 from pubsubflow.model.runs.node_progress import UNDECIDED
 from pubsubflow.model.runs.plan import Plan
-from pubsubflow.model.runs.rules.node_rules import decide_node
+from pubsubflow.model.runs.rules.node_rules import Entries, decide_node
+from pubsubflow.model.runs.rules.trigger_rules import decides_over_instances
 from pubsubflow.model.runs.states import TaskState
 
 Instance = tuple[int, int]
@@ -35,7 +37,8 @@ class GroupAdvance:
     Attributes:
         ready: Instances to start.
         resolved: Instances that end without running.
-        concerned: Nodes outside of the group to decide about.
+        concerned: Nodes to decide about: those outside of the group, and its own that may end as a
+            whole.
     """
 
     def __init__(
@@ -58,20 +61,54 @@ class GroupAdvance:
         self._completed = completed
         self._changed: list[Instance] = []
         self._decided = False
+        # Of a literal Airflow makes the indexes with the run.
+        self._late = plan.spec.by_instance and bool(group.sources)
 
     def decide(self, node: int) -> TaskState | None:
         """Decide about every index of a task; return its state if it ends as a whole."""
-        entry, state = self._nodes[node], self._state
-        if entry.total == UNDECIDED and self._alike(node):
-            left_out = bool(entry.left_out_by)
-            found = decide_node(
-                self._plan, self._plan.spec.tasks[node], self._nodes, left_out=left_out
-            )
-            if found is not TaskState.QUEUED:
-                return found
-        self._changed += [(node, index) for index in state.open_indexes(self._group, node)]
-        self._go_on()
-        return None
+        entry = self._nodes[node]
+        found: TaskState | None = TaskState.QUEUED
+        if entry.total == UNDECIDED and self._late:
+            found = self._before_indexes(node)
+        elif entry.total == UNDECIDED and self._alike(node):
+            found = self._decide_node(node, self._nodes)
+            if found is None:
+                return None
+        if found is TaskState.QUEUED:
+            if self._late and entry.total == UNDECIDED:
+                self._expand(node)
+            else:
+                self._look_again(node)
+            found = None
+        if found is None:
+            self._go_on()
+        return found
+
+    def _decide_node(self, node: int, entries: Entries) -> TaskState | None:
+        left_out = bool(self._nodes[node].left_out_by)
+        return decide_node(self._plan, self._plan.spec.tasks[node], entries, left_out=left_out)
+
+    def _before_indexes(self, node: int) -> TaskState | None:
+        """Return what the rule of a task says of it as a whole: QUEUED when it gets its indexes.
+
+        A rule that one instance can decide sees all of the group's, each other one those tasks
+        alone that have ended as a whole. See `_get_relevant_upstream_map_indexes` of Airflow's
+        `ti_deps.deps.trigger_rule_dep`.
+        """
+        if decides_over_instances(self._plan.spec.tasks[node].trigger_rule):
+            return self._decide_node(node, self._nodes)
+        return self._decide_node(node, BeforeIndexes(self._nodes, self._group, self._state))
+
+    def _expand(self, node: int) -> None:
+        """Give a task its indexes, and decide about these, and about what sees it so."""
+        self._nodes[node].total = self._state.total
+        self._look_again(node)
+        for after in self._plan.concerned[node]:
+            if after in self._group.places:
+                self.concerned[after] = None
+
+    def _look_again(self, node: int) -> None:
+        self._changed += [(node, index) for index in self._state.open_indexes(self._group, node)]
 
     def end_whole(self, node: int, state: TaskState) -> None:
         """Note that a task has ended as a whole."""
@@ -142,6 +179,14 @@ class GroupAdvance:
         if not undecided(code):
             return
         task, entry = self._plan.spec.tasks[node], self._nodes[node]
+        if self._late and entry.total == UNDECIDED:
+            whole = self._before_indexes(node)
+            if whole is TaskState.QUEUED:
+                self._expand(node)
+            elif whole is not None:
+                # It ends as a whole then, as `decide` will say.
+                self.concerned[node] = None
+            return
         left_out = bool(entry.left_out_by) or code == LEFT_OUT
         view = Instances(self._nodes, group, state, index)
         found = decide_node(self._plan, task, view, left_out=left_out)

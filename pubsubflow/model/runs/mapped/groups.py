@@ -46,6 +46,8 @@ ENTRIES = (
 )
 """What a row says → the instance as trigger rules see it; never changed."""
 
+_NONE = NodeProgress(0)
+
 
 class MappedGroup(Struct, frozen=True):
     """What follows from a DAG's spec about one of its mapped groups.
@@ -174,6 +176,26 @@ class Instances:
         if place is None or node in self._whole:
             return self._nodes[node]
         return ENTRIES[self._block[self._first + place]]
+
+
+class BeforeIndexes:
+    """The entries of a run's nodes as a task of a group sees them before it has indexes.
+
+    Tasks of the group that have their indexes are none that it waits for.
+    """
+
+    def __init__(
+        self, nodes: list[NodeProgress], group: MappedGroup, state: GroupProgress
+    ) -> None:
+        self._nodes = nodes
+        self._group = group
+        self._whole = state.whole
+
+    def __getitem__(self, node: int) -> NodeProgress:
+        entry = self._nodes[node]
+        if entry.total == UNDECIDED or node in self._whole or node not in self._group.places:
+            return entry
+        return _NONE
 
 
 class ProgressOfGroups(Protocol):

@@ -63,6 +63,11 @@ def waits_for_more(
     return any(not nodes[number].complete for number in reversed(upstream))
 
 
+def decides_over_instances(rule: TriggerRule) -> bool:
+    """Return whether a rule needs some of all instances, and not something of each."""
+    return rule in _EAGER or rule is TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+
+
 _EAGER: dict[TriggerRule, Callable[[NodeProgress], int]] = {
     TriggerRule.ONE_SUCCESS: lambda entry: entry.success,
     TriggerRule.ONE_FAILED: lambda entry: entry.failed or entry.upstream_failed,
@@ -73,6 +78,7 @@ _EAGER: dict[TriggerRule, Callable[[NodeProgress], int]] = {
 
 def _after_setups(setups: Sequence[NodeProgress]) -> TaskState:
     """Return whether a teardown runs: if one of its setups succeeded, or it has none."""
+    setups = [entry for entry in setups if entry.total]
     if not setups or any(entry.success for entry in setups):
         return TaskState.QUEUED
     skipped = all(entry.state is TaskState.SKIPPED for entry in setups)
