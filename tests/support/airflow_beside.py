@@ -16,10 +16,16 @@ from pubsubflow.airflow.outside.dag_files import read_file
 from pubsubflow.airflow.protocol import HOSTS, BridgeSettings, encode
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.registry import loading
-from support.airflow import START, airflow_python, run_inside
+from support.airflow import START, airflow_python
 
 BUNDLE = "beside"
 KIND = f"airflow:{BUNDLE}:legacy:0"
+_BOTH = {
+    "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+    "AIRFLOW__CORE__XCOM_BACKEND": "marked_xcom.MarkedXCom",
+    "PYTHONPATH": str(Path(__file__).parent.parent / "integration/airflow/beside"),
+}
+"""Of the environment of either side."""
 
 
 class Outcome(msgspec.Struct):
@@ -43,7 +49,7 @@ def bridge(folder: Path) -> Iterator[None]:
     home.mkdir()
     settings = BridgeSettings(str(folder / f"{BUNDLE}.sock"), os.getpid())
     encoded = base64.b64encode(encode(settings)).decode()
-    env = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    env = {**os.environ, **_BOTH, "AIRFLOW_HOME": str(home)}
     command = [airflow_python(), "-P", str(START), "pubsubflow.airflow.inside.host:main", encoded]
     with (
         pytest.MonkeyPatch.context() as patch,
@@ -76,20 +82,49 @@ async def run_bridged(dag: DAG, **more: Any) -> Outcome:
     return Outcome(str(found.state.value), states, values)
 
 
-def run_beside(folder: Path, dag_ids: list[str], home: Path) -> dict[str, Outcome]:
-    """Run DAGs of a folder by Airflow's own `dag.test()`, on a metadata database of its own."""
-    probe = json.loads(run_inside("pubsubflow.airflow.inside.probe:main", home=home))
-    if probe["versions"]["apache-airflow-core"].startswith("3.2."):
+class Beside:
+    """DAGs of a folder that are run by Airflow's own `dag.test()`, in a process beside."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: Path) -> None:
+        self._process = process
+        self._output = output
+
+    def outcomes(self) -> dict[str, Outcome]:
+        """Wait until all have ended; return how."""
+        code = self._process.wait()
+        lines = self._output.read_text("utf-8", "replace").splitlines()
+        assert code == 0, "\n".join(lines[-40:])
+        found = [line.removeprefix("OUTCOME ") for line in lines if line.startswith("OUTCOME ")]
+        decoded = [json.loads(line) for line in found]
+        return {each.pop("dag_id"): msgspec.convert(each, Outcome) for each in decoded}
+
+
+@contextmanager
+def beside(folder: Path, home: Path) -> Iterator[Beside]:
+    """Have Airflow run all DAGs of a folder during the block, on a metadata database of its own.
+
+    Skip the test with a release that cannot.
+    """
+    version = "import importlib.metadata as found; print(found.version('apache-airflow-core'))"
+    if subprocess.check_output([airflow_python(), "-c", version]).startswith(b"3.2."):
         pytest.skip("dag.test() of Airflow 3.2 runs no task with the pydantic of today")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent.parent / "integration/airflow/beside"))
-        patch.setenv("AIRFLOW__CORE__DAGS_FOLDER", str(folder))
-        patch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
-        home.mkdir(exist_ok=True)
-        printed = run_inside("airflow_side:main", str(folder), *dag_ids, home=home)
-    lines = [line for line in printed.decode().splitlines() if line.startswith("OUTCOME ")]
-    found = (json.loads(line.removeprefix("OUTCOME ")) for line in lines)
-    return {each.pop("dag_id"): msgspec.convert(each, Outcome) for each in found}
+    home.mkdir(exist_ok=True)
+    env = {
+        **os.environ,
+        **_BOTH,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(folder),
+    }
+    command = [airflow_python(), str(START), "airflow_side:main", str(folder)]
+    output = home / "output"
+    with (
+        output.open("wb") as file,
+        subprocess.Popen(command, env=env, stdout=file, stderr=file) as process,
+    ):
+        try:
+            yield Beside(process, output)
+        finally:
+            process.kill()
 
 
 def differences(ours: Outcome, theirs: Outcome) -> dict[str, tuple[Any, Any]]:

@@ -25,6 +25,7 @@ from pubsubflow.airflow.structure import (
 
 _DEFAULT_POOL = "default_pool"
 _DEFAULT_QUEUE = "default"
+_LONGEST_DELAY_SECONDS = 86_400.0
 _CALLBACKS = ("on_execute", "on_failure", "on_success", "on_retry", "on_skipped")
 _RUN_CALLBACKS = ("on_success", "on_failure")
 _NOT_YET = {
@@ -140,7 +141,7 @@ def _task(task: Any, notes: Notes) -> TaskStructure:
         retries=int(_given(task, "retries") or 0),
         retry_delay=_seconds(_given(task, "retry_delay")) or 0.0,
         retry_backoff=_backoff(_given(task, "retry_exponential_backoff")),
-        max_retry_delay=_seconds(_given(task, "max_retry_delay")),
+        max_retry_delay=_longest_delay(task),
         timeout=_seconds(_given(task, "execution_timeout")),
         outlets=_assets(_given(task, "outlets"), notes),
         inlets=_assets(_given(task, "inlets"), notes),
@@ -210,6 +211,17 @@ def _backoff(value: Any) -> float:
     if not value:
         return 1.0
     return 2.0 if value is True else max(float(value), 1.0)
+
+
+def _longest_delay(task: Any) -> float | None:
+    """Return the bound of the delay between attempts: Airflow has one where the delay grows.
+
+    See `TaskInstance.next_retry_datetime`.
+    """
+    if _backoff(_given(task, "retry_exponential_backoff")) == 1:
+        return None
+    bound = _seconds(_given(task, "max_retry_delay"))
+    return min(bound or _LONGEST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
 
 
 def _moment(value: Any) -> datetime | None:

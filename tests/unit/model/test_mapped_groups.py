@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pubsubflow.model.runs import progress as progress_module
 from pubsubflow.model.runs.mapped.lengths import after_sources
+from pubsubflow.model.runs.mapped.waits import describe_groups
 from pubsubflow.model.runs.node_progress import NodeProgress
 from pubsubflow.model.runs.plan import Plan
 from pubsubflow.model.runs.progress import (
@@ -23,7 +24,8 @@ from pubsubflow.model.runs.rules.node_rules import decide_node
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.spec import DagSpec, MappedArgument, TaskSpec, TriggerRule
 from pubsubflow.model.wire.messages import NOT_MAPPED
-from support.specs import dag, task
+from support.specs import dag
+from support.specs import task as described
 
 EAGER = (TriggerRule.ONE_SUCCESS, TriggerRule.ONE_FAILED, TriggerRule.ONE_DONE)
 OVER_INSTANCES = (*EAGER, TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS)
@@ -305,19 +307,23 @@ def test_every_run_of_late_indexes_ends_whatever_the_rules(spec, seed, chance):
 )
 def test_rules_that_one_instance_decides_see_all_of_them(rule, ends, expected):
     """See `test_groups_over_results` of `tests/integration/airflow`: so does Airflow."""
-    third = task("third", "first", kind="empty", trigger_rule=TriggerRule(rule))
-    found = _ends_of_group([task("first", "source"), third], ends)
+    third = described("third", "first", kind="empty", trigger_rule=TriggerRule(rule))
+    found = _ends_of_group([described("first", "source"), third], ends)
     assert {index: str(state) for (node, index), state in found.items() if node == 2} == expected
 
 
-def _ends_of_group(tasks, ends):
-    """Run a group over a result whose first task that runs ends so at each index."""
-    states = {"s": TaskState.SUCCESS, "f": TaskState.FAILED, "k": TaskState.SKIPPED}
-    plain = dag("d", task("source"), *tasks)
+def _group_over_result(tasks):
+    plain = dag("d", described("source"), *tasks)
     over = {"map_group": "g", "mapped_arguments": (MappedArgument("x", node=0),)}
     members = [msgspec.structs.replace(each, **over) for each in plain.tasks[1:]]
     made = (plain.tasks[0], *members)
-    plan = Plan(msgspec.structs.replace(plain, tasks=made, by_instance=True))
+    return Plan(msgspec.structs.replace(plain, tasks=made, by_instance=True))
+
+
+def _ends_of_group(tasks, ends):
+    """Run a group over a result whose tasks that run end so at each index."""
+    states = {"s": TaskState.SUCCESS, "f": TaskState.FAILED, "k": TaskState.SKIPPED}
+    plan = _group_over_result(tasks)
     progress, _ = start_run(plan)
     steps, found = finish_task(plan, progress, 0, TaskState.SUCCESS, length=len(ends)), {}
     waiting = list(steps.ready)
@@ -332,10 +338,22 @@ def _ends_of_group(tasks, ends):
     return found
 
 
+def test_what_such_a_task_waits_for_is_said():
+    third = described("third", "first", trigger_rule=TriggerRule.ONE_FAILED)
+    plan = _group_over_result([described("first", "source"), third])
+    progress, _ = start_run(plan)
+    finish_task(plan, progress, 0, TaskState.SUCCESS, length=2)
+    finish_task(plan, progress, 1, TaskState.SUCCESS, map_index=0)
+    assert list(describe_groups(plan, progress)) == [
+        "task third.0 waits for all of first",
+        "task third.1 waits for first.1",
+    ]
+
+
 def test_what_has_ended_as_a_whole_decides_without_regard_to_what_has_indexes():
-    first = task("first", "source", trigger_rule=TriggerRule.ONE_FAILED)
-    second = task("second", "first", trigger_rule=TriggerRule.ALL_DONE)
-    found = _ends_of_group([first, second, task("third", "first", "second")], "sf")
+    first = described("first", "source", trigger_rule=TriggerRule.ONE_FAILED)
+    second = described("second", "first", trigger_rule=TriggerRule.ALL_DONE)
+    found = _ends_of_group([first, second, described("third", "first", "second")], "sf")
     assert found == {
         (1, NOT_MAPPED): TaskState.SKIPPED,
         (2, 0): TaskState.SUCCESS,

@@ -184,9 +184,7 @@ class BeforeIndexes:
     Tasks of the group that have their indexes are none that it waits for.
     """
 
-    def __init__(
-        self, nodes: list[NodeProgress], group: MappedGroup, state: GroupProgress
-    ) -> None:
+    def __init__(self, nodes: list[NodeProgress], group: MappedGroup, state: GroupProgress) -> None:
         self._nodes = nodes
         self._group = group
         self._whole = state.whole

@@ -51,5 +51,12 @@ def _waits_of(plan: Plan, progress: Progress, group: MappedGroup, index: int) ->
             for each in tasks[node].upstream
             if not seen[each].complete
         ]
+        if not before and progress.nodes[node].total == UNDECIDED:
+            # By Airflow's rules it is decided as a whole, before it is at an index.
+            before = [
+                f"all of {tasks[each].task_id}"
+                for each in tasks[node].upstream
+                if not progress.nodes[each].complete
+            ]
         if before:
             yield f"{name} waits for {', '.join(before)}"

@@ -13,13 +13,13 @@ from airflow.utils.session import create_session
 DAY = pendulum.datetime(2026, 11, 28)
 
 
-def main(folder, *dag_ids):
+def main(folder):
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     db.initdb()
     dags = bags.DagBag(folder).dags
-    for number, dag_id in enumerate(dag_ids):
-        outcome = _outcome(dags[dag_id].test(logical_date=DAY))
+    for number, (dag_id, dag) in enumerate(sorted(dags.items())):
+        outcome = _outcome(dag.test(logical_date=DAY))
         print("OUTCOME " + json.dumps({"dag_id": dag_id, **outcome}), flush=True)
         if not number:
             # All DAGs of the folder are in the database now.
