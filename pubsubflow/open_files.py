@@ -76,7 +76,8 @@ class OpenFileWatch:
                 log.error("daemon.open_files_exhausted", limit=limit, advice="raise ulimit -n")
             elif before and not exhausted:
                 log.info("daemon.open_files_available")
-            with anyio.move_on_after(_WATCH_SECONDS):
+            # At whole seconds of the loop's time, as other services: an idle daemon wakes once.
+            with anyio.move_on_after(_WATCH_SECONDS - anyio.current_time() % _WATCH_SECONDS):
                 await stopping.wait()
 
 

@@ -46,6 +46,23 @@ async def run_until(
         group.cancel_scope.cancel()
 
 
+def next_turn(seconds: float, *, after: float = 0.0) -> float:
+    """Return when a loop of this interval has its next turn, in the event loop's time.
+
+    Turns are at multiples of their interval, so that an idle process wakes once for all that have
+    the same one, not for each of them.
+
+    Args:
+        seconds: The interval; a turn is at least a quarter of it away.
+        after: By how much the turns are later than the multiples.
+    """
+    now = anyio.current_time()
+    if seconds <= 0:
+        return now
+    left = seconds - (now - after) % seconds
+    return now + (left if left >= seconds / 4 else left + seconds)
+
+
 class _Running:
     """A started service, with the events that order its stop and report it."""
 

@@ -144,6 +144,7 @@ class NatsClient(Client):
     Attributes:
         handlers: Subscription id → handler.
         requires_tls: Send nothing, above all no credentials, to a server without TLS.
+        answered_at: When the server has last answered a request or a PING, in the loop's time.
     """
 
     def __init__(self, *, buffer_bytes: int) -> None:
@@ -154,6 +155,7 @@ class NatsClient(Client):
         self._kick.set_result(None)
         self.handlers: dict[bytes, MessageHandler] = {}
         self.requires_tls = False
+        self.answered_at = 0.0
 
     def set_nkey(self, public_key: str) -> None:
         """Set the public key of the NKEY that signs nonces."""
@@ -257,11 +259,16 @@ class NatsClient(Client):
 
     def on_pong(self) -> None:
         """Resolve the oldest flush, which may have been cancelled."""
-        self._pings_outstanding = 0
+        self.note_answer()
         if self._pongs:
             waiting = self._pongs.pop(0)
             if not waiting.done():
                 waiting.set_result(True)
+
+    def note_answer(self) -> None:
+        """Note that the server has answered what was sent."""
+        self._pings_outstanding = 0
+        self.answered_at = asyncio.get_running_loop().time()
 
     def on_server_error(self, text: str) -> None:
         """Log an error of the server.
@@ -278,6 +285,10 @@ class NatsClient(Client):
         return super()._connect_command()
 
     async def _send_ping(self, future: "asyncio.Future[Any] | None" = None) -> None:
+        if future is None:  # nats-py's own, at intervals: an answer since the last one says as much
+            silent_seconds = asyncio.get_running_loop().time() - self.answered_at
+            if silent_seconds < self.options["ping_interval"]:
+                return
         # nats-py's PING overtakes what is pending; written out first, flush() is a barrier.
         self.write_pending()
         await super()._send_ping(future)

@@ -109,6 +109,11 @@ class Bus:
         """For how long JetStream has not stored a message, although the connection is up."""
         return self._publisher.stalled_seconds if self.connected else 0.0
 
+    @property
+    def unanswered_seconds(self) -> float:
+        """How long ago the server has answered a request or a flush of this connection."""
+        return anyio.current_time() - self.client.answered_at
+
     async def wait_connected(self) -> None:
         """Wait until the connection is up."""
         while not self._online.is_set():
@@ -373,10 +378,11 @@ class Bus:
 
     def _reply_handler(self) -> MessageHandler:
         cut = len(self._inbox)
-        requests = self._requests
+        client, requests = self.client, self._requests
 
         def on_reply(subject: bytes, reply: bytes, data: bytes, header: bytes) -> None:
             del reply
+            client.note_answer()
             answer = requests.get(subject[cut:])
             if answer is not None and not answer.done():
                 answer.set_result((data, header))

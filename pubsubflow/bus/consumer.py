@@ -32,9 +32,9 @@ _MAX_REQUESTED = 1_000
 """More messages in flight would only wait in the socket."""
 _EXPIRES_SECONDS = 4.0
 """A client that hangs gets messages for so long: the server knows no better than its requests."""
-_HEARTBEAT_SECONDS = 1.9
-"""The server refuses more than half of the former."""
-_SILENCE_SECONDS = 2.5 * _HEARTBEAT_SECONDS
+_HEARTBEAT_SHARE = 0.475
+"""Of the time until a request expires; the server refuses more than half of it."""
+_SILENCE_SECONDS = 2.5 * _HEARTBEAT_SHARE * _EXPIRES_SECONDS
 _DRAIN_SECONDS = 2.0
 _MAX_PAUSE_SECONDS = 2.0
 _FIRST_PAUSE_SECONDS = 0.05
@@ -272,10 +272,11 @@ class PullConsumer:
         if capacity <= 0 or capacity < requests.count:
             return
         requests.count += capacity
+        expires_seconds = _expires_seconds(anyio.current_time())
         request = b'{"batch":%d,"expires":%d,"idle_heartbeat":%d%b}' % (
             capacity,
-            int(_EXPIRES_SECONDS * _NANOSECONDS),
-            int(_HEARTBEAT_SECONDS * _NANOSECONDS),
+            int(expires_seconds * _NANOSECONDS),
+            int(expires_seconds * _HEARTBEAT_SHARE * _NANOSECONDS),
             rank,
         )
         self._send(encode_pub(self._next_subject, requests.inbox, request))
@@ -352,6 +353,15 @@ class _Requests:
     def __init__(self) -> None:
         self.inbox = ""
         self.handle = self.count = 0
+
+
+def _expires_seconds(now: float) -> float:
+    """Return for how long a request is to last: those of all consumers end at the same moments.
+
+    So an idle daemon and its server wake once for all of them, also for their heartbeats.
+    """
+    left = _EXPIRES_SECONDS - now % _EXPIRES_SECONDS
+    return left if left >= _EXPIRES_SECONDS / 4 else left + _EXPIRES_SECONDS / 2
 
 
 def _nak(delivery: Delivery) -> None:

@@ -95,6 +95,8 @@ async def read_consumer_stats(bus: Requester, stream: str, durable: str) -> Cons
     """
     try:
         info = await call_api(bus, f"STREAM.INFO.{stream}", None, _Stream)
+        if not info.state.messages:
+            return ConsumerStats(stream, durable, acknowledged=info.state.last_seq)
         try:
             call = f"CONSUMER.INFO.{stream}.{durable}"
             consumer = await call_api(bus, call, None, _Consumer)

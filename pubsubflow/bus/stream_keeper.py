@@ -17,7 +17,7 @@ from pubsubflow.bus.elsewhere import go_elsewhere
 from pubsubflow.bus.leaders import read_leaders
 from pubsubflow.bus.leftovers import remove_leftovers
 from pubsubflow.errors import BusUnavailable, PubsubflowError
-from pubsubflow.services import run_until
+from pubsubflow.services import next_turn, run_until
 
 log = structlog.get_logger(__name__)
 
@@ -59,9 +59,9 @@ class StreamKeeper:
         while True:
             await self._bus.wait_connected()
             await self._check()
-            await anyio.sleep(
-                self._every_seconds if self.available else min(self._every_seconds, AGAIN_SECONDS)
-            )
+            again = min(self._every_seconds, AGAIN_SECONDS)
+            pause = self._every_seconds if self.available else again
+            await anyio.sleep_until(next_turn(pause))
 
     async def _check(self) -> None:
         error = None

@@ -34,6 +34,11 @@ _SETTINGS = {
     "wal_level": "replica",
     "max_wal_senders": 2,
     "wal_buffers": "8MB",
+    # A commit writes its WAL itself. This is for those that wait for no disk: heartbeats alone.
+    "wal_writer_delay": "1s",
+    # Writes what is to leave the buffers; as many pages a second as by default, in fewer turns.
+    "bgwriter_delay": "1s",
+    "bgwriter_lru_maxpages": 500,
     "min_wal_size": "80MB",
     "max_wal_size": "512MB",  # bounds the recovery after kill -9
     "checkpoint_timeout": "10min",

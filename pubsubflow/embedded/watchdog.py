@@ -13,6 +13,7 @@ import anyio
 import structlog
 
 from pubsubflow.open_files import files_exhausted
+from pubsubflow.services import next_turn
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ async def watch_server(
     """
     missed, trusted, probed = 0, 0, server.pid
     while True:
-        await anyio.sleep(probe_seconds)
+        await anyio.sleep_until(next_turn(probe_seconds))
         if server.pid is None or server.pid != probed:  # it ends, or has just been started
             missed, probed = 0, server.pid
             continue

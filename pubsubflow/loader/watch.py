@@ -9,6 +9,7 @@ from watchfiles import Change, awatch
 
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.services import next_turn
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +46,7 @@ class FolderWatch:
                 # link on the way to it. Looking is cheaper than watching all of these. A folder
                 # that is made anew may get the inode of the one that was deleted.
                 while self._folder.place() == place and not self._deleted:  # noqa: ASYNC110
-                    await anyio.sleep(_LOOK_SECONDS)
+                    await anyio.sleep_until(next_turn(_LOOK_SECONDS))
                 group.cancel_scope.cancel()
             self._changed()
 

@@ -21,6 +21,8 @@ _GONE_SECONDS = 7.0
 """After which a worker of another daemon counts as gone, which takes no share of the tasks."""
 _WATCH_SECONDS = 1.5
 _ANSWER_SECONDS = 1.5
+_FRESH_SECONDS = 1.0
+"""A server that has answered within this time gets no question when the other one does."""
 _JUMP_SECONDS = 2.0
 """Less is the time that a query takes, or a clock that is corrected slowly."""
 
@@ -69,6 +71,8 @@ class Heartbeats:
             except Unavailable:
                 # The silence of workers means nothing then.
                 uptime.restart()
+            else:
+                uptime.note_store()
             await anyio.sleep(_SAVE_SECONDS)
 
     async def save(self, connection: Connection) -> None:
@@ -102,13 +106,20 @@ class Uptime:
 
     Args:
         bus: NATS; a reconnect is a break.
+        clock: The clock of Postgres, which is read as its answer.
         monotonic: The time, seconds.
     """
 
-    def __init__(self, bus: Bus, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        clock: StoreClock | None = None,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock or StoreClock()
         self._monotonic = monotonic
-        self._since = monotonic()
-        self._answered_at = self._since
+        self._since = self._store_at = monotonic()
         self._ahead: float | None = None
         self._bus = bus
         bus.on_reconnect(self.restart)
@@ -121,42 +132,51 @@ class Uptime:
     @property
     def unanswered_seconds(self) -> float:
         """How long ago both have answered."""
-        return self._monotonic() - self._answered_at
+        return max(self._bus.unanswered_seconds, self._monotonic() - self._store_at)
 
-    async def watch(self, database: Database, clock: StoreClock) -> None:
+    async def watch(self, database: Database) -> None:
         """Make sure every 1.5 s that both servers answer, and that this process runs.
 
         What hangs breaks no connection: a process or server that was stopped for a while, and goes
-        on, has not heard the workers meanwhile.
+        on, has not heard the workers meanwhile. Answers to others
+        count as well.
 
         Args:
             database: Postgres.
-            clock: Reads the time there, which is its answer.
         """
         while True:
             before = self._monotonic()
             with anyio.move_on_after(_ANSWER_SECONDS) as limit:
-                await self._bus.flush()
-                await _read_clock(database, clock)
+                if self._bus.unanswered_seconds >= _FRESH_SECONDS:
+                    await self._bus.flush()
+                if before - self._store_at >= _FRESH_SECONDS:
+                    await _read_clock(database, self._clock)
+                    self.note_store()
             late = self._monotonic() - before > _ANSWER_SECONDS
             if limit.cancelled_caught or late:
                 self.restart()
-            else:
-                self._answered_at = self._monotonic()
+            pause = max(_WATCH_SECONDS - self.unanswered_seconds, _WATCH_SECONDS - _FRESH_SECONDS)
             before = self._monotonic()
-            await anyio.sleep(_WATCH_SECONDS)
-            if self._monotonic() - before > _WATCH_SECONDS + _ANSWER_SECONDS:
+            await anyio.sleep(pause)
+            if self._monotonic() - before > pause + _ANSWER_SECONDS:
                 self.restart()
 
-    def note_clock(self, seconds: float) -> None:
-        """Note the time of Postgres; a jump of it is a break.
+    def note_store(self) -> None:
+        """Note that Postgres has answered."""
+        self._store_at = self._monotonic()
+
+    def note_clock(self, seconds: float, read_at: float) -> None:
+        """Note the time of Postgres, which is an answer of it; a jump is a break.
 
         After one forward all workers seem silent, until they are heard again.
 
         Args:
             seconds: Since 1970.
+            read_at: When the question was sent, by the monotonic time.
         """
-        ahead = seconds - self._monotonic()
+        now = self._store_at = self._monotonic()
+        self._clock.set(seconds, (read_at + now) / 2)
+        ahead = seconds - now
         if self._ahead is not None and abs(ahead - self._ahead) > _JUMP_SECONDS:
             log.warning("manager.clock_jumped", seconds=round(ahead - self._ahead, 3))
             self.restart()

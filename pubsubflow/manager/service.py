@@ -124,7 +124,7 @@ class Manager:
             tracing=self._tracing,
             max_map_length=self._settings.max_map_length,
         )
-        self.uptime = Uptime(bus)
+        self.uptime = Uptime(bus, self.clock)
         self.run_ends = RunEnds()
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()
@@ -229,7 +229,7 @@ class Manager:
         """Save heartbeats, and watch the servers, until `stopping` is set."""
         async with anyio.create_task_group() as group:
             group.start_soon(self._heartbeats.keep_saving, self._database, self.uptime)
-            group.start_soon(self.uptime.watch, self._database, self.clock)
+            group.start_soon(self.uptime.watch, self._database)
             await stopping.wait()
             group.cancel_scope.cancel()
 

@@ -10,6 +10,7 @@ servers have been reachable, and a task whose result may be among those that are
 is not lost.
 """
 
+import time
 from collections import Counter
 from functools import partial
 
@@ -39,8 +40,7 @@ from pubsubflow.model.wire.commands import (
 )
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.services import run_until
-from pubsubflow.store.clock import StoreClock
+from pubsubflow.services import next_turn, run_until
 from pubsubflow.store.database import TRANSIENT_ERRORS, Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.read.task_waits import ServedQueues
@@ -113,14 +113,15 @@ class Sweeper:
         """Sweep until `stopping` is set."""
         # Cancelled in the middle of a sweep as well: one that waits for JetStream would hold up the
         # stop, and what it leaves undone the next sweeper does.
-        watch = partial(self._uptime.watch, self._database, StoreClock())
+        watch = partial(self._uptime.watch, self._database)
         watching = (watch,) if self._watches else ()
         await run_until(stopping, self._keep_sweeping, *watching, task_status=task_status)
 
     async def _keep_sweeping(self) -> None:
         pause = self._settings.every_seconds
         while True:
-            await anyio.sleep(pause)
+            # Between the heartbeats: so a server is heard every second, and not asked for it.
+            await anyio.sleep_until(next_turn(pause, after=pause / 2))
             pause = self._settings.every_seconds
             try:
                 with anyio.fail_after(30):
@@ -147,10 +148,11 @@ class Sweeper:
     async def _sweep_fairly(self) -> int:
         settings = self._settings
         async with self._database.connection() as connection:
+            read_at = time.monotonic()
             (due,) = await ManagerTransaction(connection).fetch(
                 "find_sweep_work", settings.worker_seconds
             )
-        self._uptime.note_clock(due["clock"])
+        self._uptime.note_clock(due["clock"], read_at)
         reachable = self._uptime.seconds
         await self._repair(due)
         # A worker that could not get through for that long is not silent.

@@ -6,12 +6,13 @@ import anyio
 from anyio.abc import TaskStatus
 
 from pubsubflow.instruments import Histogram, Instrument
+from pubsubflow.services import next_turn
 
 _INTERVAL_SECONDS = 1.0
 
 
 class EventLoopLag:
-    """A service that sleeps for a second and measures how late it wakes, again and again."""
+    """A service that sleeps until the next second and measures how late it wakes, always."""
 
     def __init__(self) -> None:
         self._lag = Histogram(
@@ -32,7 +33,7 @@ class EventLoopLag:
         """Measure until `stopping` is set."""
         task_status.started()
         while not stopping.is_set():
-            due = anyio.current_time() + _INTERVAL_SECONDS
+            due = next_turn(_INTERVAL_SECONDS)
             with anyio.CancelScope(deadline=due):
                 await stopping.wait()
                 return

@@ -6,7 +6,7 @@ bits cannot be guessed from their digest, so no slow hash is needed.
 
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
 from hashlib import sha256
@@ -225,6 +225,20 @@ class Session(Struct, frozen=True, kw_only=True):
     def is_live(self, now: datetime) -> bool:
         """Whether it has not expired."""
         return now < self.expires_at
+
+
+class Credentials(Struct, frozen=True):
+    """What requests are authenticated by.
+
+    Attributes:
+        any_created: Whether any token was ever created, revoked ones included.
+        tokens: Those that are neither revoked nor expired.
+        sessions: Those that have signed in, and have neither ended nor expired.
+    """
+
+    any_created: bool
+    tokens: Sequence[Token]
+    sessions: Sequence[Session]
 
 
 class Principal(Struct, frozen=True, kw_only=True):

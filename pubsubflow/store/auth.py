@@ -12,6 +12,7 @@ from pubsubflow.errors import InvalidInput, NotFound
 from pubsubflow.model.api.auth import AuditView, NewToken, SessionView, TokenView
 from pubsubflow.model.api.resources import Page
 from pubsubflow.model.auth import (
+    Credentials,
     Grant,
     Principal,
     Role,
@@ -108,25 +109,16 @@ class TokenStore:
             raise NotFound("token", name)
         return TokenView(**_token_fields(row))
 
-    async def active(self) -> tuple[bool, Sequence[Token]]:
-        """Return whether any token was ever created, and the active tokens."""
+    async def credentials(self) -> Credentials:
+        """Return all by which requests are authenticated, by one query."""
         async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_active_tokens"])
-            # An active token proves it; the query is needed only without one.
-            any_created = bool(rows) or await connection.fetchval(SQL["has_tokens"])
-        tokens = [
-            Token(
-                id=row["id"],
-                name=row["name"],
-                role=Role(row["role"]),
-                digest=row["digest"],
-                datasets=tuple(row["datasets"]),
-                expires_at=row["expires_at"],
-                grants=known_grants(row["grants"]),
-            )
-            for row in rows
-        ]
-        return any_created, tokens
+            rows = await connection.fetch(SQL["list_credentials"])
+        found = [(row["kind"], row) for row in rows]
+        return Credentials(
+            any_created=any(kind == "created" for kind, _ in found),
+            tokens=[_token_of(row) for kind, row in found if kind == "token"],
+            sessions=[_session_of(row) for kind, row in found if kind == "session"],
+        )
 
     async def record_uses(self, used: Mapping[UUID, datetime]) -> None:
         """Record when tokens were last used."""
@@ -208,12 +200,6 @@ class SessionStore:
         async with self._database.connection() as connection:
             row = await connection.fetchrow(SQL["follow_session_link"], *facts)
         return None if row is None else (_session_of(row), secret)
-
-    async def active(self) -> Sequence[Session]:
-        """Return the sessions that may be used."""
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(SQL["list_active_sessions"])
-        return [_session_of(row) for row in rows]
 
     async def page(
         self,
@@ -367,6 +353,18 @@ def _token_state(row: asyncpg.Record) -> str:
         return "revoked"
     expires_at: datetime | None = row["expires_at"]
     return "expired" if expires_at and expires_at <= datetime.now(expires_at.tzinfo) else "live"
+
+
+def _token_of(row: asyncpg.Record) -> Token:
+    return Token(
+        id=row["id"],
+        name=row["name"],
+        role=Role(row["role"]),
+        digest=row["digest"],
+        datasets=tuple(row["datasets"]),
+        expires_at=row["expires_at"],
+        grants=known_grants(row["grants"]),
+    )
 
 
 def _session_of(row: asyncpg.Record) -> Session:

@@ -38,5 +38,14 @@ class StoreClock:
         before = self._monotonic()
         seconds: float = await connection.fetchval(SQL["read_clock"])
         # In the middle of the round trip, as far as is known.
-        self._ahead = seconds - (before + self._monotonic()) / 2
+        self.set(seconds, (before + self._monotonic()) / 2)
         return seconds
+
+    def set(self, seconds: float, at: float) -> None:
+        """Set it to what was read of Postgres.
+
+        Args:
+            seconds: Since 1970.
+            at: When it was that late there, by the monotonic time here.
+        """
+        self._ahead = seconds - at

@@ -14,7 +14,7 @@ from pubsubflow.errors import Unavailable
 from pubsubflow.model.wire.messages import FiredMessage, TaskError, decode_triggers_changed
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.forkserver import ForkServer
-from pubsubflow.services import run_until
+from pubsubflow.services import next_turn, run_until
 from pubsubflow.store.questions.answers import TaskQuestionQueries
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.triggers import EndedRuns, LeasedTrigger, TriggerLeases
@@ -172,7 +172,7 @@ class Triggerer:
         while True:
             # Without leases there is nothing to lose: half as many queries while idle.
             intervals = 1 if self._leased.epochs else _IDLE_HEARTBEATS
-            await anyio.sleep(intervals * self._settings.heartbeat_seconds)
+            await anyio.sleep_until(next_turn(intervals * self._settings.heartbeat_seconds))
             await self._leasing.heartbeat()
             await self.host.check(busy=bool(self._leased or self._cleaning))
 

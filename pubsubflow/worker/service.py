@@ -27,6 +27,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.task_resources import WorkerResources
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.services import next_turn
 from pubsubflow.worker.assignment import (
     Assignment,
     AttemptOutcome,
@@ -360,7 +361,7 @@ class Worker:
 
     async def _keep_sending_heartbeats(self) -> None:
         while True:
-            await anyio.sleep(self._settings.heartbeat_seconds)
+            await anyio.sleep_until(next_turn(self._settings.heartbeat_seconds))
             self._send_heartbeat()
             for pool in self._pools.values():
                 pool.maintain()

@@ -212,8 +212,7 @@ class TokenCache:
             self._tried_at = began = anyio.current_time()
             try:
                 with anyio.fail_after(_READ_SECONDS):
-                    created, tokens = await self._tokens.active()
-                    sessions = await self._sessions.active()
+                    found = await self._tokens.credentials()
                     await self._note_used()
             except (Unavailable, TimeoutError) as error:
                 if not self._unavailable:
@@ -221,10 +220,10 @@ class TokenCache:
                 self._unavailable = True
                 return
             self._unavailable = False
-            self._by_digest = {token.digest: token for token in tokens}
-            self._by_id = {token.id: token for token in tokens}
-            self._sessions_by_digest = {each.digest: each for each in sessions if each.digest}
-            self._required = self._always or created
+            self._by_digest = {token.digest: token for token in found.tokens}
+            self._by_id = {token.id: token for token in found.tokens}
+            self._sessions_by_digest = {each.digest: each for each in found.sessions if each.digest}
+            self._required = self._always or found.any_created
             self._read_at = began
         self._abort_ended()
 

@@ -7,14 +7,18 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 ON CONFLICT (name) WHERE revoked_at IS NULL DO NOTHING
 RETURNING *;
 
--- name: list_active_tokens
--- Return the tokens that are neither revoked nor expired.
-SELECT id, name, role, digest, datasets, expires_at, grants FROM token
-WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
-
--- name: has_tokens
--- Return whether any token exists, revoked ones included.
-SELECT EXISTS (SELECT FROM token);
+-- name: list_credentials
+-- Return the tokens that are neither revoked nor expired, the sessions that have signed in and have
+-- neither ended nor expired, and a row `created` if any token exists, revoked ones included.
+SELECT 'token' AS kind, id, name, role, digest, datasets, expires_at, grants,
+       NULL::uuid AS token, false AS owner
+FROM token WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+UNION ALL
+SELECT 'session', id, name, role, digest, NULL, expires_at, grants, token, owner
+FROM session WHERE expires_at > now() AND ended_at IS NULL AND digest IS NOT NULL
+UNION ALL
+SELECT 'created', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+WHERE EXISTS (SELECT FROM token);
 
 -- name: list_tokens
 -- Return $2 tokens with ids below $1, newest first.

@@ -15,11 +15,6 @@ SET digest = $2, link = NULL, expires_at = now() + make_interval(secs => $3), ag
 WHERE link = $1 AND ended_at IS NULL AND expires_at > now()
 RETURNING *;
 
--- name: list_active_sessions
--- Return the sessions that have signed in, and have neither ended nor expired.
-SELECT id, name, token, owner, digest, expires_at, role, grants FROM session
-WHERE expires_at > now() AND ended_at IS NULL AND digest IS NOT NULL;
-
 -- name: list_sessions
 -- Return $2 signed-in sessions with ids below $1, newest first; of token $3 alone, or of the person
 -- $4, if it is given.

@@ -203,3 +203,16 @@ async def test_too_large_is_refused_and_large_arrives(bus, collector):
         payload = bytes(range(256)) * (bus.max_payload // 256)
         bus.publish("psf.ctl.big", payload)
         assert (await got.wait_for(1))[0].data == payload
+
+
+async def test_an_answer_counts_as_the_pong_of_a_ping(bus):
+    client = bus.client
+    await bus.flush()
+    await client._send_ping()
+    assert client._pongs == []
+    client._pings_outstanding = 2
+    await bus.request("$JS.API.INFO", b"", 5)
+    assert client._pings_outstanding == 0
+    client.answered_at -= client.options["ping_interval"]
+    await client._send_ping()
+    assert len(client._pongs) == 1

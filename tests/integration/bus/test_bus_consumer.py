@@ -230,7 +230,6 @@ async def test_a_lost_request_is_noticed_by_silence(bus, pull, collector, monkey
 
 async def test_expired_requests_are_renewed_with_the_same_credit(bus, pull, collector, monkeypatch):
     monkeypatch.setattr("pubsubflow.bus.consumer._EXPIRES_SECONDS", 0.15)
-    monkeypatch.setattr("pubsubflow.bus.consumer._HEARTBEAT_SECONDS", 0.05)
     requests = collector()
     await bus.subscribe("$JS.API.CONSUMER.MSG.NEXT.>", requests)
     got = collector(ack)

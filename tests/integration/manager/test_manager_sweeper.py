@@ -12,6 +12,7 @@ from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.manager_transaction import ManagerTransaction
 from support.harness import ManagerHarness, chain_of, running, running_managers
 from support.specs import dag, task
@@ -329,11 +330,11 @@ async def test_a_queue_without_a_worker_is_named_in_the_log_once(idle, database,
 async def test_after_a_jump_of_the_clock_no_worker_seems_silent(bus):
     moments = iter([0.0, 100.0, 100.0, 100.0, 110.0, 110.0, 120.0, 120.0])
     uptime = Uptime(bus, monotonic=lambda: next(moments))  # 0 at the start
-    uptime.note_clock(5_100.0)  # at 100
+    uptime.note_clock(5_100.0, 100.0)  # at 100
     assert uptime.seconds == 100.0
     with structlog.testing.capture_logs() as logs:
-        uptime.note_clock(5_100.5)  # at 100: a slow query
-        uptime.note_clock(8_710.0)  # at 110: an hour ahead
+        uptime.note_clock(5_100.5, 100.0)  # at 100: a slow query
+        uptime.note_clock(8_710.0, 110.0)  # at 110: an hour ahead
     assert [each["seconds"] for each in logs] == [3599.5]
     assert uptime.seconds == 10.0  # at 120, since 110
 
@@ -353,3 +354,33 @@ async def test_a_task_that_was_queued_before_the_clock_was_set_back_is_handed_ou
     await idle.rows("UPDATE task_live SET queued_at = now() + interval '1 hour'")
     assert await sweep(undelivered_seconds=60.0) == 1
     assert len(await waiting(idle)) == 1
+
+
+async def test_a_server_that_answers_others_gets_no_question(bus, database, monkeypatch):
+    monkeypatch.setattr("pubsubflow.manager.liveness._WATCH_SECONDS", 0.02)
+    monkeypatch.setattr("pubsubflow.manager.liveness._FRESH_SECONDS", 0.01)
+    read = anyio.Event()
+
+    class Clock(StoreClock):
+        async def read(self, connection):
+            read.set()
+            return await super().read(connection)
+
+    uptime = Uptime(bus, Clock())
+    flush, flushes = bus.flush, 0
+
+    async def flush_and_note():
+        nonlocal flushes
+        await flush()
+        flushes += 1
+        if flushes <= 5:
+            assert not read.is_set()
+            uptime.note_store()
+
+    monkeypatch.setattr(bus, "flush", flush_and_note)
+    async with anyio.create_task_group() as group:
+        group.start_soon(uptime.watch, database)
+        with anyio.fail_after(10):
+            await read.wait()
+        group.cancel_scope.cancel()
+    assert flushes > 5
