@@ -288,6 +288,7 @@ class NatsClient(Client):
         if future is None:  # nats-py's own, at intervals: an answer since the last one says as much
             silent_seconds = asyncio.get_running_loop().time() - self.answered_at
             if silent_seconds < self.options["ping_interval"]:
+                self._pings_outstanding = 0
                 return
         # nats-py's PING overtakes what is pending; written out first, flush() is a barrier.
         self.write_pending()

@@ -208,8 +208,9 @@ async def test_too_large_is_refused_and_large_arrives(bus, collector):
 async def test_an_answer_counts_as_the_pong_of_a_ping(bus):
     client = bus.client
     await bus.flush()
+    client._pings_outstanding = 1
     await client._send_ping()
-    assert client._pongs == []
+    assert (client._pongs, client._pings_outstanding) == ([], 0)
     client._pings_outstanding = 2
     await bus.request("$JS.API.INFO", b"", 5)
     assert client._pings_outstanding == 0
