@@ -375,14 +375,18 @@ class Loader:
 
 async def _retry_until_available(call: Callable[[], Awaitable[T]]) -> T:
     """Repeat a call while the store is out of reach, or the system refuses a process."""
-    said = ""
+    said: object = None
     while True:
         try:
             return await call()
         except (Unavailable, OSError) as error:
-            if str(error) != said:  # an outage is said once, not with each try
-                said = str(error)
-                log.warning("loader.retry_scheduled", error=said, every_seconds=_RETRY_SECONDS)
+            # What lasts is said once, not with each try: with each, its text may name another file.
+            reason = error.errno if isinstance(error, OSError) else str(error)
+            if reason != said:
+                said = reason
+                log.warning(
+                    "loader.retry_scheduled", error=str(error), every_seconds=_RETRY_SECONDS
+                )
             await anyio.sleep(_RETRY_SECONDS)
 
 

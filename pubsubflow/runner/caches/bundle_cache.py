@@ -34,6 +34,7 @@ log = structlog.get_logger(__name__)
 _TIME_NS = 946_684_800 * 10**9
 _READ_BYTES = 1 << 20
 _STALE_SECONDS = 3600.0
+_FOLDERS = ("files", "bundles", "locks", "new")
 _NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP)
 
 
@@ -56,8 +57,15 @@ class BundleCache:
         self._mutex = threading.Lock()
         self._grown = True
         self._numbers = count()
+        self._make_folders()
+
+    def _make_folders(self) -> None:
+        """Make what is missing: what cleans up caches may have removed it since."""
+        folder, account = self._folder, self._account
+        if all((folder / name).is_dir() for name in _FOLDERS):
+            return
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for name in ("files", "bundles", "locks", "new"):
+        for name in _FOLDERS:
             (folder / name).mkdir(exist_ok=True)
         if account is not None:
             for each in (folder, folder / "bundles"):
@@ -67,6 +75,7 @@ class BundleCache:
     @contextmanager
     def filling(self) -> Iterator[None]:
         """Keep what is added inside the block until its bundle is opened, inside it as well."""
+        self._make_folders()
         descriptor = os.open(self._folder / "filling", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH)
@@ -151,12 +160,15 @@ class BundleCache:
             OSError: The disk is full, or a file is missing.
         """
         with self._mutex:
+            lock = self._folder / "locks" / bundle
+            if bundle in self._held and not lock.exists():  # the cache was removed meanwhile
+                os.close(self._held.pop(bundle))
             if bundle not in self._held:
                 self._held[bundle] = self._lock(bundle)
             path = self._folder / "bundles" / bundle
             if not _is_whole(path, manifest):
                 self._make(path, manifest)
-            os.utime(self._folder / "locks" / bundle)
+            os.utime(lock)
             return path
 
     def release(self, keep: Collection[str]) -> None:
@@ -245,11 +257,13 @@ class BundleCache:
         return self._folder / "files" / file.hash[:2] / name
 
     def _new(self) -> Path:
+        self._make_folders()
         number = f"{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
         return self._folder / "new" / number
 
     def _lock(self, bundle: str) -> int:
         """Lock a bundle for use, and return the descriptor that holds the lock."""
+        self._make_folders()
         path = self._folder / "locks" / bundle
         while True:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -1,6 +1,7 @@
 """Bundles: what the loader ships of its folder, when an import is repeated, and what is refused."""
 
 import os
+import shutil
 import socket
 
 import pytest
@@ -222,3 +223,18 @@ async def test_a_bundle_that_comes_back_is_stored_again(folder, start_loader):
     folder.write("data.txt", "one")
     await store.until(lambda store: store.files["flow.py"].bundle == first)
     assert first in store.bundles
+
+
+async def test_a_cache_that_was_removed_is_made_anew(folder, start_loader, tmp_path):
+    """As by what cleans up old files; also for what has not changed since."""
+    folder.dag("flow.py", "d")
+    folder.dag("plain.py", "plain")
+    store = await start_loader()
+    for each in (tmp_path / "cache").rglob("*"):  # bundles are read-only
+        if each.is_dir():
+            each.chmod(0o755)
+    shutil.rmtree(tmp_path / "cache")
+    folder.dag("flow.py", "other")
+    await store.until(lambda store: "other" in store.dags())
+    assert store.text("plain.py", "plain.py")
+    assert sorted(store.dags()) == ["other", "plain"]
