@@ -39,6 +39,7 @@ from pubsubflow.store.epochs import (
     is_promoted_from,
     lock_store_state,
     read_identity,
+    write_transaction,
 )
 
 log = structlog.get_logger()
@@ -234,9 +235,13 @@ class EpochGuard:
             found = await read_identity(connection)
         self._changed = False
         self.due_at = self._tried_at + _WITNESS_SECONDS + _OTHERS_SECONDS
-        witness = Witness(self.number, *astuple(found))
-        if witness == self._published:
+        if Witness(self.number, *astuple(found)) == self._published:
             return
+        # A crash may take numbers back that no disk has seen: it is no restore.
+        with translate_errors():
+            number = await write_transaction(connection)
+        found = msgspec.structs.replace(found, next_transaction=number)
+        witness = Witness(self.number, *astuple(found))
         try:
             self._bus.publish(Subjects.WITNESS, encode(witness))
             self._published = witness

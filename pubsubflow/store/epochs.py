@@ -18,7 +18,8 @@ class StoreIdentity(Struct, frozen=True):
 
     Attributes:
         name: Its cluster, database and timeline.
-        next_transaction: The number of its next transaction; it goes back by a restore alone.
+        next_transaction: The number of its next transaction. It goes back by a restore, and after
+            a crash by those that had not been written to the disk.
         last_change: The last row of its change log. Only daemons write these, and each only after
             it has compared the database with the witness.
         synchronous: Whether what is committed is on a standby, too.
@@ -79,6 +80,16 @@ async def read_identity(connection: Connection) -> StoreIdentity:
     if row is None or row["identity"] is None:
         raise StoreUnavailable("Postgres is a standby: it cannot be written to")
     return StoreIdentity(*row.values())
+
+
+async def write_transaction(connection: Connection) -> int:
+    """Commit a transaction to the disk; return the number of the next one.
+
+    No crash takes the database back before it: those that are under way, or were committed without
+    waiting for the disk, have their numbers for certain only once a later one is written.
+    """
+    number: int = await connection.fetchval(SQL["write_transaction"])
+    return number
 
 
 async def identify(connection: Connection, identity: str) -> None:

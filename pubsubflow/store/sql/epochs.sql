@@ -6,8 +6,8 @@ SELECT number, identity FROM store_epoch FOR UPDATE;
 
 -- name: read_store_identity
 -- Return the identity of this database: cluster, database and timeline, null on a standby; the
--- number of the next transaction, which never goes back but by a restore; the last row of the change
--- log; and whether what is committed is on a standby, too.
+-- number of the next transaction, which goes back by a restore, or after a crash by those that were
+-- not on the disk; the last row of the change log; and whether what is committed is on a standby, too.
 SELECT CASE WHEN NOT pg_is_in_recovery() THEN
            concat_ws('.', (SELECT system_identifier FROM pg_control_system()),
                      (SELECT oid FROM pg_database WHERE datname = current_database()),
@@ -18,6 +18,11 @@ SELECT CASE WHEN NOT pg_is_in_recovery() THEN
            AS last_change,
        current_setting('synchronous_standby_names') <> ''
            AND current_setting('synchronous_commit') IN ('on', 'remote_apply') AS synchronous;
+
+-- name: write_transaction
+-- Commit a transaction that writes, and so is on the disk, and return the number of the next one.
+SELECT pg_current_xact_id()::text::bigint + 1 AS next_transaction
+FROM pg_logical_emit_message(true, 'pubsubflow', '');
 
 -- name: identify_store
 -- Record the identity that the epoch is for.
