@@ -227,7 +227,7 @@ class ScriptedManager:
     def lines(self, order, node=None):
         """Return an attempt's output as far as it came."""
         found = [log for log in self.logs if (log.run, log.node) == (order.run, node or order.node)]
-        found.sort(key=lambda log: log.sequence)
+        found.sort(key=lambda log: (log.attempt, log.delivery, log.sequence))
         return [json.loads(line) for log in found for line in log.text.split("\n") if line]
 
     def texts(self, order, node=None):

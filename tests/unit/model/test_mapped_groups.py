@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from pubsubflow.model.runs import progress as progress_module
@@ -267,6 +267,22 @@ def test_every_run_ends_whatever_the_rules(spec, seed, chance):
     play(plan, RandomResults(plan, seed), chance, room=2, waits=True)
 
 
+def _races(plan, ended):
+    """Whether a task is skipped for its source, or fails by another one: what ends first decides.
+
+    So it is with Airflow: a source that was skipped ends what is mapped over it at once.
+    """
+    return any(
+        state is TaskState.UPSTREAM_FAILED
+        and any(
+            ended.get((source, NOT_MAPPED)) is TaskState.SKIPPED
+            for each in plan.spec.tasks[node].mapped_arguments
+            for source in each.sources()
+        )
+        for (node, _), state in ended.items()
+    )
+
+
 @given(specs(by_instance=True), st.integers(0, 10**6), st.randoms(use_true_random=False))
 @settings(max_examples=150, deadline=None)
 def test_tasks_that_get_their_indexes_late_end_as_a_whole_before(spec, seed, chance):
@@ -274,6 +290,7 @@ def test_tasks_that_get_their_indexes_late_end_as_a_whole_before(spec, seed, cha
     results = RandomResults(plan, seed)
     first = play(plan, results, chance)
     ended, expected = first[1], Unrolled(plan, results).ended
+    assume(not _races(plan, expected))
     assert collapse(ended) == collapse(expected)
     late = {node for group in plan.groups if group.sources for node in group.places}
     assert {key for key in ended if key[0] in late} == {key for key in expected if key[0] in late}
