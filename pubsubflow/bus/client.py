@@ -241,6 +241,7 @@ class NatsClient(Client):
         """Close the connection, if there ever was one."""
         if self._flush_queue is None:
             return
+        transport = self._transport
         if self._pending and not self.is_connected:
             # nats-py would write it to the broken connection, raise, and stay half closed.
             log.warning("bus.frames_dropped", bytes=self._pending_data_size)
@@ -252,6 +253,10 @@ class NatsClient(Client):
             self._transport = None
         await self.close()
         self.handlers.clear()
+        # The stream below TLS closes when that has said good-bye, which nobody waits for.
+        below = getattr(transport, "_bare_io_writer", None)
+        if below is not None:
+            below.close()
 
     def on_ping(self) -> None:
         """Reply to the server's PING."""
