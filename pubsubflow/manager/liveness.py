@@ -138,8 +138,7 @@ class Uptime:
         """Make sure every 1.5 s that both servers answer, and that this process runs.
 
         What hangs breaks no connection: a process or server that was stopped for a while, and goes
-        on, has not heard the workers meanwhile. Answers to others
-        count as well.
+        on, has not heard the workers meanwhile. Answers to others count as well.
 
         Args:
             database: Postgres.
