@@ -19,7 +19,7 @@ from msgspec import Struct
 
 _KIB = 1024
 _UNIT = 1 if sys.platform == "darwin" else 1024
-_CLEAR, _RESET_PEAK = Path("/proc/self/clear_refs"), "5"
+_CLEAR, _RESET_PEAK = "/proc/self/clear_refs", b"5"
 _ALLOCATION_FACTOR = 2
 """Memory that is allocated and never touched costs nothing, and libraries do that: only what goes
 far beyond the limit is refused."""
@@ -83,7 +83,12 @@ class PeakMemory:
         """Begin anew with the next task."""
         self._own, self._children = 0, _peak(resource.RUSAGE_CHILDREN)
         try:
-            _CLEAR.write_text(_RESET_PEAK)
+            # Opened each time: in a child that a task forks, the file would be the parent's.
+            file = os.open(_CLEAR, os.O_WRONLY)
+            try:
+                os.write(file, _RESET_PEAK)
+            finally:
+                os.close(file)
         except OSError:  # another system, or the process may not look at itself
             self._own = _peak(resource.RUSAGE_SELF)
 

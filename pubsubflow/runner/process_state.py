@@ -8,6 +8,7 @@ import locale
 import operator
 import os
 import random
+import secrets
 import signal
 import socket
 import sys
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ALL = slice(None)
+_SEED_BITS = 256
 _SIGNALS = [
     number
     for number in signal.Signals
@@ -67,15 +69,19 @@ class Patches:
 
     def __init__(self) -> None:
         found = ((name, sys.modules.get(name)) for name in _PATCHED)
-        self._modules = [(name, vars(each), dict(vars(each))) for name, each in found if each]
+        self._modules = [
+            (name, vars(each), dict(vars(each)), [*vars(each).values()])
+            for name, each in found
+            if each
+        ]
 
     def changes(self) -> list[str]:
         """Return what has been replaced since, such as `time.sleep`."""
         return [
             f"{name}.{key}"
-            for name, now, then in self._modules
-            # The comparison of the whole costs a microsecond, and finds nothing nearly always.
-            if now != then
+            for name, now, then, values in self._modules
+            # Finds nothing nearly always, and takes a third of what comparing both by key takes.
+            if [*now.values()] != values
             for key, value in then.items()
             if now.get(key, value) is not value and callable(value)
         ]
@@ -83,7 +89,7 @@ class Patches:
 
 def reseed() -> None:
     """Seed `random` anew: what follows must not depend on a seed that a task has set."""
-    random.seed()
+    random.seed(secrets.randbits(_SEED_BITS))  # half the work of `random.seed()`
 
 
 class _Part(NamedTuple):
@@ -139,13 +145,13 @@ def _set_filters(filters: Sequence[Any]) -> None:
     warnings.filters[:] = filters  # type: ignore[index]
 
 
-def _decimal_context() -> str:
-    context = decimal.getcontext().copy()
-    context.clear_flags()
-    return repr(context)
+def _decimal_context() -> tuple[Any, ...]:
+    """Return all of the context but the flags, which say what has happened."""
+    *settings, _, traps = decimal.getcontext().__reduce__()[1]
+    return *settings, traps
 
 
-def _set_decimal_context(_: str) -> None:
+def _set_decimal_context(_: tuple[Any, ...]) -> None:
     decimal.setcontext(decimal.Context())  # as `decimal.DefaultContext` has it
 
 

@@ -84,7 +84,8 @@ class SharedState:
             text = f"{by} changed for the whole process: {_list(restored)}; that is undone"
             output.record("warning", text, {})
         reseed()
-        kept = self._patches.changes() or self._whole.changes()
+        # Of what was restored some could not be, such as a folder that is gone.
+        kept = self._patches.changes() or (restored and self._whole.changes())
         if kept:
             text = f"{by} has replaced for the whole process: {_list(kept)}; {_LEFT_TEXT}"
             output.record("warning", text, {})

@@ -220,9 +220,9 @@ class SyncRunner:
                     fetched[key] = run_exchange(fetch_result(request), self._channel.request)
             bound = execution.bind(dag, host, fetched)
             value = bound.run()
-            self._check_patches(execution)
             # A DRAIN that came meanwhile stops the chain before the result names the next node.
             if execution.has_next:
+                self._check_patches(execution)
                 self._handle_arrived()
                 execution.chain_stopped = self._draining
             return execution.succeed(bound, value)
