@@ -12,7 +12,8 @@
     ├ LeaseLost            the task has another owner now
     ├ Unavailable          worth a retry
     │ ├ StoreUnavailable   Postgres is away
-    │ │ └ StoreLocked      another session of Postgres holds a lock for too long
+    │ │ ├ StoreLocked      another session of Postgres holds a lock for too long
+    │ │ └ StoreConflict    a transaction gave way to another one
     │ ├ BusUnavailable     NATS is away
     │ └ NewerFormat        a daemon of a newer version must process it
     ├ StoreRestored        Postgres holds an older state than before: services start anew
@@ -140,6 +141,10 @@ class StoreUnavailable(Unavailable):
 
 class StoreLocked(StoreUnavailable):
     """Another session of Postgres holds a lock that a statement waited for too long."""
+
+
+class StoreConflict(StoreUnavailable):
+    """Postgres ended a transaction in favour of another one, as in a deadlock; nothing changed."""
 
 
 class BusUnavailable(Unavailable):

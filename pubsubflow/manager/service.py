@@ -20,6 +20,7 @@ from pubsubflow.errors import (
     BusUnavailable,
     NewerFormat,
     ServiceStopped,
+    StoreConflict,
     StoreLocked,
     StoreUnavailable,
     Unavailable,
@@ -60,12 +61,7 @@ from pubsubflow.model.wire.direct_orders import OrderTaker
 from pubsubflow.model.wire.messages import ResultMessage
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.clock import StoreClock
-from pubsubflow.store.database import (
-    TRANSIENT_ERRORS,
-    Connection,
-    Database,
-    begin_transaction,
-)
+from pubsubflow.store.database import Connection, Database, begin_transaction
 from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
@@ -430,11 +426,11 @@ class Manager:
                 async with begin_transaction(connection):
                     transaction = ManagerTransaction(connection, timed)
                     committed = await self._processor.process(batch, transaction)
-            except TRANSIENT_ERRORS as error:
+            except StoreConflict as error:
                 # Two transactions would have waited for each other; Postgres ended this one.
                 for item in batch:
                     item.reset()
-                log.info("manager.transaction_restarted", reason=type(error).__name__)
+                log.info("manager.transaction_restarted", reason=str(error))
             except Unavailable:
                 if committed is not None and self._processor.direct is not None:
                     self._processor.direct.doubt(committed)

@@ -22,7 +22,13 @@ from anyio.abc import TaskStatus
 
 from pubsubflow.bus import STREAM_IN, Bus
 from pubsubflow.bus.consumer import ACK_WAIT_SECONDS
-from pubsubflow.errors import MessageRefused, NewerFormat, ServiceStopped, Unavailable
+from pubsubflow.errors import (
+    MessageRefused,
+    NewerFormat,
+    ServiceStopped,
+    StoreConflict,
+    Unavailable,
+)
 from pubsubflow.manager.liveness import Uptime
 from pubsubflow.manager.outbox.orders import build_orders
 from pubsubflow.manager.persistence.load import load_runs
@@ -41,7 +47,7 @@ from pubsubflow.model.wire.commands import (
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.services import next_turn, run_until
-from pubsubflow.store.database import TRANSIENT_ERRORS, Database
+from pubsubflow.store.database import Database
 from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.read.task_waits import ServedQueues
 
@@ -127,12 +133,12 @@ class Sweeper:
                 with anyio.fail_after(30):
                     if await self._sweep_fairly() >= self._settings.tasks:
                         pause = 0  # a whole stream was lost: there is more
+            except StoreConflict as error:
+                # It and a manager would have waited for each other; what is left is found again.
+                log.info("sweeper.restarted", reason=str(error))
             except (Unavailable, ServiceStopped, TimeoutError) as error:
                 self._uptime.restart()
                 log.debug("sweeper.postponed", reason=str(error))
-            except TRANSIENT_ERRORS as error:
-                # It and a manager would have waited for each other; what is left is found again.
-                log.info("sweeper.restarted", reason=type(error).__name__)
 
     async def sweep(self) -> int:
         """Sweep once, whatever the circumstances; return how many tasks were published again."""

@@ -16,7 +16,7 @@ from pubsubflow.errors import Unavailable
 from pubsubflow.instruments import Counter, Gauge, Instrument
 from pubsubflow.object_store import LogStore, ObjectStoreUnavailable
 from pubsubflow.services import run_until
-from pubsubflow.store.database import TRANSIENT_ERRORS, Connection, Database
+from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.objects import log_files
 from pubsubflow.store.objects.log_files import START, AttemptKey, LogFile, StoredOutput
 from pubsubflow.store.specs import SpecReader
@@ -74,7 +74,7 @@ class LogMover:
             except ObjectStoreUnavailable as error:
                 pause = min(pause * 2, max(_MOST_PAUSE_SECONDS, self._every_seconds))
                 self._note(available=False, reason=str(error))
-            except (Unavailable, *TRANSIENT_ERRORS) as error:
+            except Unavailable as error:
                 log.debug("log_store.postponed", reason=str(error))
 
     async def move(self) -> int:

@@ -15,7 +15,6 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.retention.metrics import RetentionMetrics
 from pubsubflow.retention.pruner import Pass, Pruner
 from pubsubflow.services import run_until
-from pubsubflow.store.database import TRANSIENT_ERRORS
 from pubsubflow.store.slices import Removal
 from pubsubflow.wakeup import Wakeup
 
@@ -97,7 +96,7 @@ class RetentionService:
                     next_at = current_time() + self._every_seconds
                     if self._clock.is_steady(await self._pruner.read_clock()):
                         await self._prune()
-            except (Unavailable, *TRANSIENT_ERRORS) as error:
+            except Unavailable as error:
                 log.warning("retention.postponed", reason=str(error))
             await self._deleted.wait(next_at - current_time())
 

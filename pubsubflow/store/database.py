@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from asyncpg.pool import PoolConnectionProxy
 
-from pubsubflow.errors import ConfigError, StoreLocked, StoreUnavailable
+from pubsubflow.errors import ConfigError, StoreConflict, StoreLocked, StoreUnavailable
 from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper, json_text
 from pubsubflow.store.metrics import StoreMetrics
 from pubsubflow.store.servers.hosts import WritableHost, end_when_unheard, split_hosts
@@ -26,7 +26,9 @@ CLEAN_UP_SECONDS = 5.0
 # A client that hangs in a transaction, or is cut off, must not hold its locks against all others.
 _IDLE_IN_TRANSACTION_TIMEOUT = "5s"
 
+_CONFLICTS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 _UNAVAILABLE_ERRORS = (
+    *_CONFLICTS,
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -47,7 +49,6 @@ _MAX_DEPTH = 2 * MAX_DEPTH
 """What is mapped from a request may nest deeper than the request."""
 _EXCERPT_CHARACTERS = 200
 _PLANNED = "SET LOCAL plan_cache_mode = force_custom_plan"
-TRANSIENT_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 @contextmanager
@@ -59,6 +60,8 @@ def translate_errors(refused: type[ConfigError | StoreUnavailable] = ConfigError
 
     Raises:
         StoreUnavailable: The server is away, starting, read-only, or out of connections or space.
+        StoreLocked: A lock was waited for too long.
+        StoreConflict: The transaction was ended in favour of another one.
         ConfigError: The server refuses the account, or its certificate is not trusted.
     """
     try:
@@ -78,6 +81,10 @@ def _raise_translated(
     if isinstance(error, asyncpg.LockNotAvailableError):
         raise StoreLocked(
             "another session of Postgres holds a lock on what is read or written: end it, or wait"
+        ) from error
+    if isinstance(error, _CONFLICTS):
+        raise StoreConflict(
+            f"Postgres ended a transaction in favour of another one ({error}): try again"
         ) from error
     if isinstance(error, _REFUSED_ERRORS):
         raise refused(f"Postgres refuses the connection: {error}; check postgres.url") from error
@@ -213,8 +220,8 @@ class Database:
             try:
                 async with self.transaction() as connection:
                     await work(connection)
-            except TRANSIENT_ERRORS as error:
-                log.info("store.transaction_retried", reason=type(error).__name__)
+            except StoreConflict as error:
+                log.info("store.transaction_retried", reason=str(error))
             else:
                 return
 

@@ -14,8 +14,8 @@ from importlib import resources
 import structlog
 from msgspec import Struct
 
-from pubsubflow.errors import ConfigError
-from pubsubflow.store.database import TRANSIENT_ERRORS, Connection, Database
+from pubsubflow.errors import ConfigError, StoreConflict
+from pubsubflow.store.database import Connection, Database
 
 log = structlog.get_logger()
 # Advisory locks of this package: 7233001 migrations, 7233002 catalog, 7233003 slots, 7233004
@@ -88,9 +88,9 @@ async def migrate(database: Database) -> list[str]:
     while True:
         try:
             return await _migrate(database)
-        except TRANSIENT_ERRORS as error:
+        except StoreConflict as error:
             # Daemons of the version before go on meanwhile, and lock the tables in another order.
-            log.info("store.migration_restarted", reason=type(error).__name__)
+            log.info("store.migration_restarted", reason=str(error))
 
 
 async def _migrate(database: Database) -> list[str]:

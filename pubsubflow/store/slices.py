@@ -11,7 +11,7 @@ import asyncpg
 import structlog
 from msgspec import Struct
 
-from pubsubflow.errors import StoreLocked
+from pubsubflow.errors import StoreConflict, StoreLocked
 from pubsubflow.store.database import Connection, begin_transaction
 from pubsubflow.store.named_queries import SQL
 
@@ -145,7 +145,7 @@ async def trim_slice(
             kept_rows.update(await list_kept())
             kept = sorted(kept_rows)
             await connection.execute(SQL["trim_slice"], found.number, used, kept)
-    except (StoreLocked, asyncpg.DeadlockDetectedError):
+    except (StoreLocked, StoreConflict):
         log.info("retention.slice_in_use", series=found.series, number=found.number)
         return None
     after = await read_partitions(connection, found, used)

@@ -7,7 +7,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from pubsubflow.errors import ConfigError, StoreUnavailable
+from pubsubflow.errors import ConfigError, StoreConflict, StoreUnavailable
 from pubsubflow.store.database import Database, begin_transaction
 from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
@@ -45,6 +45,24 @@ async def test_a_server_in_trouble_is_worth_a_retry(database, state):
     with pytest.raises(StoreUnavailable):
         async with database.connection() as connection:
             await connection.execute(f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$")
+
+
+@pytest.mark.parametrize("state", ["40P01", "40001"])
+async def test_a_transaction_that_gave_way_is_worth_a_retry(database, state):
+    raised = f"DO $$ BEGIN RAISE SQLSTATE '{state}'; END $$"
+
+    async def conflict() -> None:
+        async with database.transaction() as connection:
+            await connection.execute("CREATE TABLE left_behind ()")
+            await connection.execute(raised)
+
+    with pytest.raises(StoreConflict, match="in favour of another"):
+        await conflict()
+    with pytest.raises(StoreConflict):
+        async with database.connection() as connection:
+            await connection.execute(raised)
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT to_regclass('left_behind')") is None
 
 
 @pytest.mark.parametrize("state", ["23505", "22P05", "54000", "XX000"])
