@@ -69,7 +69,7 @@ BRIEF = Counts(
     kill_events=50,
     kill_rate=10,
     lost_seconds=45,
-    patience_seconds=40,
+    patience_seconds=75,
     workload_seconds=8,
     peer_seconds=140,
 )
