@@ -13,6 +13,14 @@ from pubsubflow.airflow.structure import LoadedStructure
 from tools import airflow_env
 
 START = Path(pubsubflow.__file__).parent / "airflow" / "inside" / "start.py"
+SECONDS = 300
+"""How long tests wait for what Airflow's code does: importing it takes long on a busy machine."""
+
+
+def give_time(patch: pytest.MonkeyPatch) -> None:
+    """Give the import of a file of Airflow's as much time as tests wait for it."""
+    patch.setenv("PUBSUBFLOW__LOADER__IMPORT_SECONDS", str(SECONDS))
+    patch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", str(SECONDS))
 
 
 def airflow_python() -> str:

@@ -6,7 +6,8 @@ message that they declare.
 """
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -27,6 +28,8 @@ from pubsubflow.airflow.protocol import HumanQuestion
 
 RETURN_VALUE = "return_value"
 _SOON = timedelta(minutes=1)
+# A pull that includes earlier runs requests each of them.
+_MOST_RUNS_BEFORE = 50
 REFUSED = {
     "GetHITLDetailResponse": "looking for an answer of people",
     "UpdateHITLDetail": "answering for people",
@@ -225,7 +228,7 @@ class AttemptQuestions(ClientQuestions):
     def get_xcom(self, msg: Any) -> Any:
         """Answer with one value."""
         index = None if msg.map_index in (None, -1) else msg.map_index
-        values = self._values(msg, index)
+        values = next(filter(None, self._by_run(msg, index)), None)
         return messages.XComResult(key=msg.key, value=values[0] if values else None)
 
     @answers("GetXComCount")
@@ -244,8 +247,8 @@ class AttemptQuestions(ClientQuestions):
 
     @answers("GetXComSequenceSlice")
     def get_xcom_sequence_slice(self, msg: Any) -> Any:
-        """Answer with the values of some instances."""
-        values = self._values(msg, None)
+        """Answer with the values of some instances, the newest run's first."""
+        values = list(itertools.chain.from_iterable(self._by_run(msg, None)))
         return messages.XComSequenceSliceResult(root=values[msg.start : msg.stop : msg.step])
 
     @answers("GetTICount")
@@ -265,6 +268,18 @@ class AttemptQuestions(ClientQuestions):
             "xcom", dag_id=dag_id, run_id=run_id, task_id=task_id, key=RETURN_VALUE, map_index=None
         )
         return len(found)
+
+    def _by_run(self, msg: Any, index: int | None) -> Iterator[list[Any]]:
+        """Yield the values of the run that a message names; of those before, too, if it says so."""
+        yield self._values(msg, index)
+        run = self.find_run(msg) if getattr(msg, "include_prior_dates", False) else None
+        for _ in range(_MOST_RUNS_BEFORE):
+            if run is None:
+                return
+            date = run["logical_date"] or run["created_at"]
+            run = self.fact("run_before", dag_id=msg.dag_id, before=date, state=None)
+            if run is not None:
+                yield self._values(msg.model_copy(update={"run_id": run["run_id"]}), index)
 
     def _values(self, msg: Any, index: int | None) -> list[Any]:
         own = (msg.dag_id, msg.run_id, msg.task_id) == self.address[:3]

@@ -30,6 +30,7 @@ from pubsubflow.airflow.inside.legacy.keywords import install_keywords
 from pubsubflow.airflow.inside.loading.explain import LoadTimeout, explain, shorten
 from pubsubflow.airflow.inside.loading.lookups import ImportComms, Values, answers_from
 from pubsubflow.airflow.inside.loading.notes import NoteBook
+from pubsubflow.airflow.inside.loading.owners import Owners
 from pubsubflow.airflow.inside.loading.plugins import load_plugins
 from pubsubflow.airflow.inside.loading.policies import accept, missing_templates
 from pubsubflow.airflow.inside.loading.sources import TeamFinder, TeamLoader
@@ -77,18 +78,18 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
     """
     # As they are written: names of modules and what bundles hold are below these, links or not.
     path, root = os.path.abspath(path), os.path.abspath(root)  # noqa: PTH100
-    notes = NoteBook(team_folders(root))
+    notes, owners = NoteBook(team_folders(root)), Owners(root)
     block_orm_access()
     # Airflow itself adds plugins and config alone.
     if root not in sys.path:
         sys.path.insert(0, root)
-    TeamFinder(notes, legacy=legacy).install()
+    TeamFinder(notes, owners, legacy=legacy).install()
     if legacy:
         install_keywords(notes)
         install_old_attributes()
-    load_plugins(notes, legacy=legacy)
+    load_plugins(notes, owners, legacy=legacy)
     with answers_from(values) as lookups:
-        found = _loaded(path, notes, lookups, legacy=legacy)
+        found = _loaded(path, notes, owners, lookups, legacy=legacy)
     folders = [root, str(settings.AIRFLOW_HOME)]
     found.notes = [replace(each, file=shorten(each.file, folders)) for each in notes.notes()]
     found.problems = [replace(each, file=shorten(each.file, folders)) for each in found.problems]
@@ -97,12 +98,15 @@ def load(path: str, *, root: str, legacy: bool, values: Values | None = None) ->
     return found
 
 
-def _loaded(path: str, notes: NoteBook, lookups: ImportComms, *, legacy: bool) -> Loaded:
+def _loaded(
+    path: str, notes: NoteBook, owners: Owners, lookups: ImportComms, *, legacy: bool
+) -> Loaded:
     found = Loaded()
     with warnings_noted(notes):
         try:
             with _limited(path):
-                found.dags = _accepted(_dags(path, notes, legacy=legacy), found, notes, lookups)
+                made = _dags(path, notes, owners, legacy=legacy)
+                found.dags = _accepted(made, found, notes, lookups)
         except BaseException as error:  # noqa: BLE001 - user code may raise anything
             found.error = error
             problem = explain(error, notes, lookups, file=path, legacy=legacy)
@@ -140,12 +144,12 @@ def _accepted(
     return dags
 
 
-def _dags(path: str, notes: NoteBook, *, legacy: bool) -> list[Any]:
+def _dags(path: str, notes: NoteBook, owners: Owners, *, legacy: bool) -> list[Any]:
     """Import a file and return its DAGs, registered ones first, each once."""
     DagContext.autoregistered_dags.clear()
     try:
         if path.endswith(".py") or not zipfile.is_zipfile(path):
-            modules = [_import_file(path, notes, legacy=legacy)]
+            modules = [_import_file(path, notes, owners, legacy=legacy)]
         else:
             modules = list(_import_zip(path))
         # A set: their order is not that of the file.
@@ -159,16 +163,17 @@ def _dags(path: str, notes: NoteBook, *, legacy: bool) -> list[Any]:
             if isinstance(value, DAG) and id(value) not in known:
                 known.add(id(value))
                 pairs.append((value, module))
+    pairs = [(dag, by) for dag, by in pairs if not owners.is_foreign(dag, by, path)]
     for dag, module in pairs:
         dag.fileloc = getattr(module, "__file__", None) or path
     return [dag for dag, _ in pairs]
 
 
-def _import_file(path: str, notes: NoteBook, *, legacy: bool) -> ModuleType:
+def _import_file(path: str, notes: NoteBook, owners: Owners, *, legacy: bool) -> ModuleType:
     # As Airflow names it: a file may look at its own name.
     digest = hashlib.sha1(path.encode(), usedforsecurity=False).hexdigest()
     name = f"unusual_prefix_{digest}_{re.sub(r'[.-]', '_', Path(path).stem)}"
-    loader = TeamLoader(SourceFileLoader(name, path), path, notes, legacy=legacy)
+    loader = TeamLoader(SourceFileLoader(name, path), path, notes, owners, legacy=legacy)
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     if spec is None or spec.loader is None:
         raise ImportError(f"cannot import {path}")

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from pubsubflow.airflow.outside.build import build_dag
 from pubsubflow.airflow.outside.place import BundlePlace
 from pubsubflow.authoring.registry import loading
@@ -35,8 +33,6 @@ def test_keys_map_as_by_airflow(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(BESIDE))
     printed = run_inside("partitions_side:main", str(FILE), *KEYS, home=tmp_path)
     theirs = json.loads(printed.splitlines()[-1])
-    if not theirs:
-        pytest.skip("this release has fewer mappers")
     found = structure_of(FILE, tmp_path)
     assert found.error is None, found.traceback
     place = BundlePlace("team", legacy=True, folder="/b", root="/d", file="flow.py")
@@ -53,4 +49,5 @@ def test_keys_map_as_by_airflow(tmp_path, monkeypatch):
             expected = {run: needed for run, needed in runs.items() if not needed or key in needed}
             assert mapped_here(mapper, key) == expected, (name, key)
             compared += len(runs)
-    assert compared > 200
+    # Airflow 3.2 has eleven mappers, none of which rolls up or fans out.
+    assert compared > (200 if len(mappers) > 11 else 40)

@@ -10,7 +10,7 @@ import pytest
 
 from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
-from support.airflow import airflow_python
+from support.airflow import SECONDS, airflow_python, give_time
 from support.signals import Signal
 
 pytestmark = pytest.mark.anyio
@@ -133,10 +133,12 @@ def url(folder, fresh_home, overlay, elsewhere):
         patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__PYTHON", str(overlay[0]))
         patch.setenv("PUBSUBFLOW__BUNDLES__OTHER__ISOLATION", "reuse")
         patch.setenv("PUBSUBFLOW_VAR_REGION", "eu")
+        patch.setenv("PUBSUBFLOW_VAR_REACH", '{"rows": 3}')
         patch.setenv("PUBSUBFLOW_CONN_SALES", "postgres://ann:hush-hush@elsewhere/sales")
         patch.setenv("LOOKS", str(folder / "looks"))
         patch.setenv("KILLED", str(folder / "killed"))
         patch.setenv("AIRFLOW__CORE__UNIT_TEST_MODE", "False")
+        give_time(patch)
         with child_daemon(folder / "dags", home=fresh_home(folder / "home"), port=0) as started:
             yield started
 
@@ -147,16 +149,23 @@ async def client(url):
 
         async def loaded():
             page = await client.dags()
-            return page if len(page.items) == 18 and len(page.import_errors) == 2 else None
+            return page if files(page) and len(page.import_errors) == 2 else None
 
-        await Signal().wait_until(loaded, seconds=60, poll_seconds=0.2)
+        await Signal().wait_until(loaded, seconds=SECONDS, poll_seconds=0.2)
         yield client
 
 
-async def ended(client, dag_id):
+def files(page):
+    """Return whether all files that have DAGs are loaded."""
+    theirs = {path.name for path in DAGS.glob("*.py")} - {"broken.py"}
+    theirs |= {"other/packed.zip", "other/reused.py"}
+    return {dag.file for dag in page.items} == theirs
+
+
+async def ended(client, dag_id, **more):
     """Trigger a DAG, and return how its tasks have ended."""
-    run_id = await client.trigger(dag_id)
-    run = await client.wait(run_id, timeout_seconds=60)
+    run_id = await client.trigger(dag_id, **more)
+    run = await client.wait(run_id, timeout_seconds=SECONDS)
     return run, await states(client, run_id)
 
 
@@ -198,7 +207,7 @@ async def test_a_folder_elsewhere_an_archive_and_what_is_installed_meanwhile(cli
         (packed,) = [each for each in (await client.dags()).items if each.dag_id == "packed"]
         return list(packed.tags) == ["v2"]
 
-    await Signal().wait_until(loaded_anew, seconds=60, poll_seconds=0.2)
+    await Signal().wait_until(loaded_anew, seconds=SECONDS, poll_seconds=0.2)
     run, found = await ended(client, "packed")
     assert (found, await result(client, run, "known")) == ({"known": "success"}, "v2")
 
@@ -245,7 +254,7 @@ async def test_an_event_of_an_asset_starts_the_run_of_another_dag(client):
         found = [run async for run in client.runs(dag_id="consumer")]
         return next((run for run in found if run.ended_at), None)
 
-    run = await Signal().wait_until(consumed, seconds=60, poll_seconds=0.2)
+    run = await Signal().wait_until(consumed, seconds=SECONDS, poll_seconds=0.2)
     assert await states(client, run.run_id) == {
         "events": "success",
         "double.0": "success",
@@ -284,7 +293,7 @@ async def test_a_task_starts_a_run_of_another_dag(client):
     _, found = await ended(client, "caller")
     assert found == {"call": "success"}
     (run,) = [each async for each in client.runs(dag_id="called")]
-    await client.wait(run.run_id, timeout_seconds=60)
+    await client.wait(run.run_id, timeout_seconds=SECONDS)
     assert await result(client, run, "given") == [5, [1]]
     assert run.logical_time == datetime(2026, 3, 4, tzinfo=UTC)
 
@@ -296,7 +305,7 @@ async def test_a_callback_of_a_dag_has_the_context_of_the_task_that_failed(clien
         found = (await client.run(run.run_id)).callbacks
         return found[0] if found and found[0].state in ("success", "failed") else None
 
-    call = await Signal().wait_until(called, seconds=60, poll_seconds=0.2)
+    call = await Signal().wait_until(called, seconds=SECONDS, poll_seconds=0.2)
     day = f"{run.created_at:%Y-%m-%d}"
     assert (call.state, call.name) == ("success", "on_failure_callback")
     assert f"told tells fails task_failure {day}" in call.output
@@ -309,7 +318,7 @@ async def test_an_event_through_an_alias_is_one_of_both(client):
         found = [run async for run in client.runs(dag_id="of_alias")]
         return next((run for run in found if run.ended_at), None)
 
-    run = await Signal().wait_until(consumed, seconds=60, poll_seconds=0.2)
+    run = await Signal().wait_until(consumed, seconds=SECONDS, poll_seconds=0.2)
     assert await result(client, run, "numbers") == [2]
     (event,) = [each async for each in client.events(dataset="s3://lake/monday")]
     assert event.extra == {"n": 2}
@@ -330,9 +339,9 @@ async def test_on_kill_of_a_cancelled_attempt_is_called(client, folder):
         lines = [each.message async for each in client.logs(run_id, "sleeps")]
         return "begun" in lines
 
-    await Signal().wait_until(begun, seconds=60, poll_seconds=0.2)
+    await Signal().wait_until(begun, seconds=SECONDS, poll_seconds=0.2)
     await client.cancel(run_id)
-    await Signal().wait_until((folder / "killed").exists, seconds=60, poll_seconds=0.1)
+    await Signal().wait_until((folder / "killed").exists, seconds=SECONDS, poll_seconds=0.1)
 
 
 async def test_deferred_tasks_and_sensors(client):
@@ -383,3 +392,28 @@ async def test_a_task_reads_the_events_of_its_inlets(client):
     run, found = await ended(client, "inlets")
     assert found == {"reads": "success"}
     assert await result(client, run, "reads") == [[7], [2]]
+
+
+async def test_a_task_reaches_values_of_other_runs_and_of_its_surroundings(client):
+    """And the run before, templates in files, a trigger variables; the database it does not."""
+    first, _ = await ended(client, "reached", logical_time=datetime(2026, 4, 1, tzinfo=UTC))
+    assert await result(client, first, "value") == [None, None, 7]
+    second, _ = await ended(client, "reached", logical_time=datetime(2026, 4, 2, tzinfo=UTC))
+    assert await result(client, second, "value") == [first.run_id, "success", 7]
+    run, found = await ended(client, "reaches", params={"run_id": first.run_id})
+    failed = {name for name, state in found.items() if state != "success"}
+    assert failed == {"exists"}
+    assert await result(client, run, "templated") == "eu elsewhere 3"
+    assert await result(client, run, "trigger") == "eu"
+    assert await result(client, run, "other") == [[None, None, 7], ["looked_at"], False]
+    names, kept = await result(client, run, "keeps")
+    assert (names, kept) == (["reaching_a", "reaching_b"], {"row": 3})
+
+
+async def test_a_retry_policy_decides(client):
+    if "hurried" not in {dag.dag_id for dag in (await client.dags()).items}:
+        pytest.skip("this release has no retry policies")
+    run, found = await ended(client, "hurried")
+    assert found == {"fails": "failed"}
+    task = await client.task(run.run_id, "fails")
+    assert (task.attempt, task.error.message) == (2, "2")

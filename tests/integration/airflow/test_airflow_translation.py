@@ -1,5 +1,6 @@
 """DAGs of Airflow's files become structures, in an interpreter that has Airflow."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,57 @@ def flow():
 flow()
 """
 
+WARNED = """
+from datetime import timedelta
+from airflow.sdk import (
+    DAG, Asset, AssetWatcher, AsyncCallback, DeadlineAlert, DeadlineReference
+)
+from airflow.providers.standard.operators.bash import BashOperator
+from airflow.triggers.base import BaseEventTrigger
+
+class Seen(BaseEventTrigger):
+    def serialize(self):
+        return "warned.Seen", {}
+
+    async def run(self):
+        yield
+
+async def missed():
+    pass
+
+watched = Asset("s3://lake/seen", watchers=[AssetWatcher(name, Seen()) for name in "ab"])
+with DAG("warned", schedule=[watched], deadline=DeadlineAlert(
+    DeadlineReference.AVERAGE_RUNTIME(), timedelta(hours=1), AsyncCallback(missed)
+)):
+    BashOperator(task_id="a", bash_command="true", executor_config={"KubernetesExecutor": {}})
+"""
+COMPUTED = """
+import pendulum
+from airflow.sdk import DAG, EventsTimetable
+from airflow.timetables.base import DagRunInfo, DataInterval, Timetable
+from dateutil.relativedelta import relativedelta
+
+TODAY = pendulum.now("UTC").start_of("day")
+START = pendulum.datetime(2026, 1, 1)
+
+class Noons(Timetable):
+    def infer_manual_data_interval(self, *, run_after):
+        return DataInterval.exact(run_after)
+
+    def next_dagrun_info(self, *, last_automated_data_interval, restriction):
+        last = last_automated_data_interval
+        return DagRunInfo.exact(last.end.add(days=1) if last else restriction.earliest.at(12))
+
+SCHEDULES = {
+    "events": EventsTimetable([TODAY.add(days=1), TODAY.add(days=3)]),
+    "months": relativedelta(months=1),
+    "noons": Noons(),
+}
+for name, schedule in SCHEDULES.items():
+    with DAG(name, schedule=schedule, start_date=START):
+        pass
+"""
+
 
 @pytest.fixture(scope="module")
 def dags(tmp_path_factory) -> dict[str, DagStructure]:
@@ -86,3 +138,32 @@ def test_assets_are_the_schedule(dags):
             {"asset": {"name": "plain", "uri": "plain", "kind": "asset"}},
         ]
     }
+
+
+def test_what_has_no_counterpart_is_a_warning(tmp_path):
+    found = structure_of(written(tmp_path, "warned.py", WARNED), tmp_path)
+    assert found.error is None, found.traceback
+    (dag,) = found.dags
+    (side,) = dag.schedule["all"]
+    assert side["watch"]["classpath"] == "warned.Seen"
+    assert dag.deadlines == ()
+    executor, deadline, watcher = dag.notes
+    assert executor == "executor_config is not used"
+    assert deadline.startswith("a deadline of the DAG is not kept: AverageRuntimeDeadline")
+    assert watcher == "the watcher 'b' of asset 's3://lake/seen' is not started: it has two"
+
+
+def test_ticks_that_airflow_alone_knows_are_computed(tmp_path):
+    """Of dates, of a delta by the calendar, and of a timetable of the team's own."""
+    found = structure_of(written(tmp_path, "computed.py", COMPUTED), tmp_path)
+    assert found.error is None, found.traceback
+    ticks = {
+        dag.dag_id: [datetime.fromtimestamp(each, UTC) for each in dag.schedule["ticks"]]
+        for dag in found.dags
+    }
+    first, second = ticks["events"]
+    assert ((second - first).days, first.hour) == (2, 0)
+    assert len(ticks["months"]) >= 12
+    assert {(each.day, each.hour) for each in ticks["months"]} == {(1, 0)}
+    assert len(ticks["noons"]) >= 365
+    assert {(each.hour, each.minute) for each in ticks["noons"]} == {(12, 0)}

@@ -10,6 +10,7 @@ from airflow.configuration import conf
 from pubsubflow.airflow.findings import FolderRequest, Surroundings
 from pubsubflow.airflow.inside.load import team_folders
 from pubsubflow.airflow.inside.loading.notes import NoteBook
+from pubsubflow.airflow.inside.loading.owners import Owners
 from pubsubflow.airflow.inside.loading.plugins import load_plugins
 
 # What decides the meaning of a file that does not say it.
@@ -31,7 +32,7 @@ def surroundings_of(request: FolderRequest, files: list[str], seconds: float) ->
         seconds: How long it took to import Airflow and to find them.
     """
     notes = NoteBook(team_folders(request.root))
-    plugins, errors = load_plugins(notes, legacy=request.legacy)
+    plugins, errors = load_plugins(notes, Owners(request.root), legacy=request.legacy)
     return Surroundings(
         version("apache-airflow-core"),
         platform.python_version(),

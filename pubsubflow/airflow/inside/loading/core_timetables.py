@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from airflow.sdk import EventsTimetable
 from airflow.serialization.encoders import coerce_to_core_timetable
+from airflow.timetables import events
 
 # Id of a timetable → itself, so that the id stays its own, and core's form of it.
 _made: dict[int, tuple[Any, Any]] = {}
@@ -16,5 +18,16 @@ def core_timetable(table: Any) -> Any:
     """
     known = _made.get(id(table))
     if known is None:
-        known = _made[id(table)] = (table, coerce_to_core_timetable(table))
+        known = _made[id(table)] = (table, _core_of(table))
     return known[1]
+
+
+def _core_of(table: Any) -> Any:
+    if not isinstance(table, EventsTimetable):
+        return coerce_to_core_timetable(table)
+    # What Airflow 3.2 and 3.3 write of it they cannot read: it lacks the summary.
+    return events.EventsTimetable(
+        table.event_dates,
+        restrict_to_events=table.restrict_to_events,
+        description=table.description,
+    )

@@ -67,7 +67,9 @@ def _single(part: Any) -> Any:
 
 
 def _periods(mapper: Any) -> dict[str, Any]:
-    zone = str(getattr(mapper._timezone, "name", mapper._timezone))  # noqa: SLF001 - it has no other
+    # Those of Airflow 3.2's SDK have no zone: its scheduler maps in UTC.
+    given = getattr(mapper, "_timezone", "UTC")
+    zone = str(getattr(given, "name", given))
     try:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError) as error:

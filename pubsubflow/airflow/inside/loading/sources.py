@@ -11,6 +11,7 @@ from typing import Any
 from pubsubflow.airflow.inside.legacy.rewrite import rewrite
 from pubsubflow.airflow.inside.legacy.scan import scan
 from pubsubflow.airflow.inside.loading.notes import NoteBook
+from pubsubflow.airflow.inside.loading.owners import Owners
 
 
 class TeamLoader(importlib.abc.InspectLoader):
@@ -20,13 +21,17 @@ class TeamLoader(importlib.abc.InspectLoader):
         inner: The loader that finds the source: of a file, or of an archive.
         file: The path of the source.
         notes: Gets a note for each old use.
+        owners: Gets the DAGs that the module makes.
         legacy: Whether old names are replaced.
     """
 
-    def __init__(self, inner: Any, file: str, notes: NoteBook, *, legacy: bool) -> None:
+    def __init__(
+        self, inner: Any, file: str, notes: NoteBook, owners: Owners, *, legacy: bool
+    ) -> None:
         self._inner = inner
         self._file = file
         self._notes = notes
+        self._owners = owners
         self._legacy = legacy
 
     def __getattr__(self, name: str) -> Any:
@@ -58,7 +63,8 @@ class TeamLoader(importlib.abc.InspectLoader):
         """Run a module's code."""
         code = self.get_code(module.__name__)
         if code is not None:
-            exec(code, vars(module))  # noqa: S102 - what a loader is for
+            with self._owners.importing(module):
+                exec(code, vars(module))  # noqa: S102 - what a loader is for
 
 
 class TeamFinder(importlib.abc.MetaPathFinder):
@@ -66,11 +72,13 @@ class TeamFinder(importlib.abc.MetaPathFinder):
 
     Args:
         notes: Says which files are the team's, and gets a note for each old use.
+        owners: Gets the DAGs that modules make.
         legacy: Whether old names are replaced.
     """
 
-    def __init__(self, notes: NoteBook, *, legacy: bool) -> None:
+    def __init__(self, notes: NoteBook, owners: Owners, *, legacy: bool) -> None:
         self._notes = notes
+        self._owners = owners
         self._legacy = legacy
 
     def find_spec(
@@ -82,7 +90,7 @@ class TeamFinder(importlib.abc.MetaPathFinder):
         file = spec and spec.origin
         if spec is None or not file or not file.endswith(".py") or not self._notes.is_own(file):
             return None
-        spec.loader = TeamLoader(spec.loader, file, self._notes, legacy=self._legacy)
+        spec.loader = TeamLoader(spec.loader, file, self._notes, self._owners, legacy=self._legacy)
         return spec
 
     def install(self) -> None:

@@ -25,8 +25,10 @@ def _mapped(mapper, key):
     except Exception:  # noqa: BLE001 - whatever it is, the scheduler queues nothing
         return {}
     runs = [to] if isinstance(to, str) else list(to)
-    if mapper.max_downstream_keys is not None and len(runs) > mapper.max_downstream_keys:
+    # Airflow 3.2 has no bound, and nothing that rolls up.
+    most = getattr(mapper, "max_downstream_keys", None)
+    if most is not None and len(runs) > most:
         return {}
-    if not mapper.is_rollup:
+    if not getattr(mapper, "is_rollup", False):
         return dict.fromkeys(runs)
     return {run: sorted(mapper.to_upstream(run)) for run in runs}

@@ -1,26 +1,39 @@
 """DAGs of one partitioned asset, one for each mapper."""
 
 from airflow import sdk
+from airflow.partition_mappers.temporal import StartOfDayMapper
 
-MAPPERS = {}
+DATES, HOURS = "%Y-%m-%d", "%Y-%m-%dT%H"
+MAPPERS = {
+    "identity": sdk.IdentityMapper(),
+    "allowed": sdk.AllowedKeyMapper(["us", "eu"]),
+    "hour": sdk.StartOfHourMapper(),
+    "day": sdk.StartOfDayMapper(),
+    "week": sdk.StartOfWeekMapper(),
+    "month": sdk.StartOfMonthMapper(output_format="%m/%Y"),
+    "quarter": sdk.StartOfQuarterMapper(input_format=DATES),
+    "year": sdk.StartOfYearMapper(),
+    "product": sdk.ProductMapper(sdk.IdentityMapper(), sdk.StartOfDayMapper()),
+    "product_of_three": sdk.ProductMapper(
+        sdk.StartOfYearMapper(input_format=DATES),
+        sdk.IdentityMapper(),
+        sdk.AllowedKeyMapper(["us"]),
+        delimiter="/",
+    ),
+    # Of core, which has had zones before the SDK.
+    "day_of_core": StartOfDayMapper(timezone="America/New_York"),
+}
 
 # Releases before 3.3 have fewer.
 if hasattr(sdk, "FanOutMapper"):
-    DATES, HOURS = "%Y-%m-%d", "%Y-%m-%dT%H"
     BACKWARD = sdk.Window.Direction.BACKWARD
     REGIONS = sdk.SegmentWindow(["us", "eu", "apac"])
-    MAPPERS = {
-        "identity": sdk.IdentityMapper(),
+    MAPPERS |= {
         "fixed": sdk.FixedKeyMapper("all"),
-        "allowed": sdk.AllowedKeyMapper(["us", "eu"]),
-        "hour": sdk.StartOfHourMapper(),
-        "day": sdk.StartOfDayMapper(timezone="Asia/Tokyo", input_format="%Y-%m-%dT%H:%M:%S%z"),
-        "week": sdk.StartOfWeekMapper(),
-        "month": sdk.StartOfMonthMapper(output_format="%m/%Y"),
-        "quarter": sdk.StartOfQuarterMapper(input_format=DATES),
-        "year": sdk.StartOfYearMapper(),
-        "product": sdk.ProductMapper(sdk.IdentityMapper(), sdk.StartOfDayMapper()),
-        "product_of_three": sdk.ProductMapper(
+        "day_there": sdk.StartOfDayMapper(
+            timezone="Asia/Tokyo", input_format="%Y-%m-%dT%H:%M:%S%z"
+        ),
+        "product_with_fixed": sdk.ProductMapper(
             sdk.StartOfYearMapper(input_format=DATES),
             sdk.FixedKeyMapper("x"),
             sdk.AllowedKeyMapper(["us"]),

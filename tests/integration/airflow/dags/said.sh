@@ -1,0 +1,1 @@
+echo {{ var.value.region }} {{ conn.sales.host }} {{ var.json.reach.rows }}
