@@ -10,7 +10,7 @@ import pytest
 
 from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
-from support.airflow import fullest_python, run_inside
+from support.airflow import SECONDS, fullest_python, give_time, run_inside
 from support.signals import Signal
 
 pytestmark = [pytest.mark.anyio, pytest.mark.soak]
@@ -34,11 +34,16 @@ DATES = dict.fromkeys(
     ("example_external_task_marker_parent", "example_external_task_marker_child"),
     datetime(2026, 5, 6, tzinfo=UTC),
 )
-SECONDS = 330
+# One gives people five minutes to answer.
+RUN_SECONDS = SECONDS + 30
 AT_ONCE = 4
+# Of 114, 104 are to succeed.
+MOST_OTHERS = 10
 WHERE = """
 def main():
+    import importlib.util
     import airflow, airflow.providers.standard as standard
+    print(importlib.util.find_spec("kubernetes") is not None)
     for package in (airflow, standard):
         print(package.__path__[0] + "/example_dags")
 """
@@ -51,10 +56,15 @@ def folder(tmp_path_factory):
     (made / "where.py").write_text(WHERE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(made))
-        places = run_inside("where:main", home=made, python=python).decode().splitlines()[-2:]
+        printed = run_inside("where:main", home=made, python=python).decode().splitlines()
+    pods, *places = printed[-3:]
     for name, place in zip(("core", "standard"), places, strict=True):
-        ignored = shutil.ignore_patterns("__pycache__", "plugins", "libs", "__init__.py")
-        shutil.copytree(place, made / "dags" / name, ignore=ignored)
+        # Airflow 3.2 has a copy of the provider's among its own.
+        ignored = ["__pycache__", "plugins", "libs", "standard", "__init__.py"]
+        # Two make no DAG where Kubernetes' client is not installed.
+        ignored += [] if pods == "True" else ["example_*kubernetes_executor.py"]
+        patterns = shutil.ignore_patterns(*ignored)
+        shutil.copytree(place, made / "dags" / name, ignore=patterns)
     plugins = made / "home" / "plugins"
     shutil.copytree(Path(places[0], "plugins"), plugins)
     return made
@@ -70,9 +80,7 @@ def url(folder, fresh_home):
         patch.setenv("PUBSUBFLOW_VAR_VARIABLE_KEY", "x")
         # The queue that a task names for its executor.
         patch.setenv("PUBSUBFLOW__WORKER__QUEUES", "default,kubernetes")
-        # Airflow's imports take long on a busy machine.
-        patch.setenv("PUBSUBFLOW__LOADER__IMPORT_SECONDS", "300")
-        patch.setenv("AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT", "300")
+        give_time(patch)
         with child_daemon(folder / "dags", home=fresh_home(folder / "own"), port=0) as started:
             yield started
 
@@ -93,7 +101,7 @@ async def loaded(client, folder):
         waits = len(seen) <= 20 or len(set(seen[-20:])) > 1 or core_files(folder) - named
         return None if waits else page
 
-    return await Signal().wait_until(settled, seconds=300, poll_seconds=0.5)
+    return await Signal().wait_until(settled, seconds=SECONDS, poll_seconds=0.5)
 
 
 async def end_of(client, dag_id):
@@ -105,7 +113,7 @@ async def end_of(client, dag_id):
     except Exception as error:  # noqa: BLE001 - it is the outcome
         return "refused", {"": str(error)[:150]}
     try:
-        state = str((await client.wait(run_id, timeout_seconds=SECONDS)).state)
+        state = str((await client.wait(run_id, timeout_seconds=RUN_SECONDS)).state)
     except Exception as error:  # noqa: BLE001 - likewise
         state = f"not ended ({type(error).__name__})"
     problems = {}
@@ -161,6 +169,6 @@ async def test_examples_succeed(url, folder):
         print("OTHER", dag_id, *end)
     print("SUCCESS", len(ends) - len(other), "of", len(ends))
     assert core_files(folder) <= {dag.file for dag in page.items}
-    assert len(ends) - len(other) >= 104
+    assert len(other) <= MOST_OTHERS
     assert page.import_errors == []
     assert other.keys() <= OTHERWISE.keys()

@@ -15,7 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from pubsubflow.cli.daemon_process import child_daemon
 from pubsubflow.client import Client
-from support.airflow import providers_python
+from support.airflow import SECONDS, give_time, providers_python
 from support.mysql import mysql_server
 from support.services import chat, compute, engines
 from support.services.front import Services
@@ -138,7 +138,7 @@ def url(folder, around, fresh_home):
         patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__PYTHON", around.python)
         # Providers are slow to import: no process is to do that anew.
         patch.setenv("PUBSUBFLOW__BUNDLES__TEAM__AHEAD", "0")
-        patch.setenv("PUBSUBFLOW__LOADER__IMPORT_SECONDS", "300")
+        give_time(patch)
         for name, text in around.env.items():
             patch.setenv(name, text)
         for name, fields in around.connections():
@@ -159,14 +159,14 @@ async def client(url):
             assert not page.import_errors
             return page if len(page.items) == DAG_COUNT else None
 
-        await Signal().wait_until(loaded, seconds=300, poll_seconds=0.2)
+        await Signal().wait_until(loaded, seconds=SECONDS, poll_seconds=0.2)
         yield client
 
 
 async def ended(client, dag_id):
     """Trigger a DAG; return task → state, and task → result."""
     run_id = await client.trigger(dag_id)
-    await client.wait(run_id, timeout_seconds=300)
+    await client.wait(run_id, timeout_seconds=SECONDS)
     tasks = [await client.task(run_id, each.task_id) async for each in client.tasks(run_id)]
     errors = [f"{each.task_id}: {each.error.message}" for each in tasks if each.error]
     return (

@@ -10,11 +10,12 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance as Instan
 
 DAY = datetime(2026, 5, 6, tzinfo=UTC)
 ORDERS = Asset("s3://lake/orders")
+SECONDS = 300
 
 
 def until(look):
     """Look until there is something; tasks of one run that wait for one another run beside."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         found = look()
         if found is not None:
@@ -80,7 +81,7 @@ with DAG("looked_at", schedule=None, params={"fail": False}):
 
 
 with DAG("looks", schedule=None):
-    more = {"external_dag_id": "looked_at", "execution_date_fn": lambda _: DAY, "timeout": 60}
+    more = {"external_dag_id": "looked_at", "execution_date_fn": lambda _: DAY, "timeout": SECONDS}
     poked = ExternalTaskSensor(
         task_id="poked", external_task_id="group.two", poke_interval=0.1, **more
     )
