@@ -186,13 +186,15 @@ class Composition:
         return self._commands
 
     def _sweeper(self) -> Service:
-        return Sweeper(
+        sweeper = Sweeper(
             database=_built(self._resources.store).database,
             bus=self._bus,
             commands=self._commands,
             settings=SweeperSettings(history_hours=self._config.live.history_hours),
             uptime=self._commands.uptime,
         )
+        self._metrics.append(sweeper.metrics)
+        return sweeper
 
     def _retention(self) -> Service:
         settings = self._config.retention

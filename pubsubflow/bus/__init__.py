@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         STREAM_IN,
         STREAM_STATE,
         STREAM_TASK,
+        find_last,
+        find_next,
         purge_stream,
         read_last,
     )
@@ -32,6 +34,8 @@ __all__ = [
     "Message",
     "PullConsumer",
     "Subscription",
+    "find_last",
+    "find_next",
     "purge_stream",
     "read_last",
 ]
@@ -49,6 +53,8 @@ __getattr__ = lazy_names(
             "STREAM_IN",
             "STREAM_STATE",
             "STREAM_TASK",
+            "find_last",
+            "find_next",
             "purge_stream",
             "read_last",
         ),

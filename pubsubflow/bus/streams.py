@@ -292,12 +292,15 @@ async def delete_consumer(bus: Requester, stream: str, durable: str) -> Config |
     return config
 
 
-class _Stored(msgspec.Struct):
+class StoredMessage(msgspec.Struct):
+    """A message that a stream holds, and its number there."""
+
+    seq: int = 0
     data: bytes = b""
 
 
 class _MessageResponse(ApiResponse):
-    message: _Stored = msgspec.field(default_factory=_Stored)
+    message: StoredMessage = msgspec.field(default_factory=StoredMessage)
 
 
 async def read_last(bus: Requester, stream: str, subject: str) -> bytes | None:
@@ -307,14 +310,44 @@ async def read_last(bus: Requester, stream: str, subject: str) -> bytes | None:
         BusUnavailable: JetStream does not answer or has no leader now.
         ConfigError: JetStream refuses.
     """
-    body = {"last_by_subj": subject}
+    found = await find_last(bus, stream, subject)
+    return None if found is None else found.data
+
+
+async def find_last(bus: Requester, stream: str, subject: str) -> StoredMessage | None:
+    """Return the last message of a subject, which may have wildcards; None if there is none.
+
+    Raises:
+        BusUnavailable: JetStream does not answer or has no leader now.
+        ConfigError: JetStream refuses.
+    """
+    return await _read_message(bus, stream, {"last_by_subj": subject})
+
+
+async def find_next(bus: Requester, stream: str, subject: str, number: int) -> StoredMessage | None:
+    """Return the first message of a subject from a number on; None if there is none.
+
+    Args:
+        bus: The connection.
+        stream: The stream.
+        subject: May have wildcards.
+        number: That of the stream, from 1.
+
+    Raises:
+        BusUnavailable: JetStream does not answer or has no leader now.
+        ConfigError: JetStream refuses.
+    """
+    return await _read_message(bus, stream, {"seq": number, "next_by_subj": subject})
+
+
+async def _read_message(bus: Requester, stream: str, body: Config) -> StoredMessage | None:
     try:
         found = await call_api(bus, f"STREAM.MSG.GET.{stream}", body, _MessageResponse)
     except ApiError as error:
         if error.err_code in (STREAM_NOT_FOUND, _NO_MESSAGE):
             return None
         raise error.translate(f"stream {stream}") from error
-    return found.message.data
+    return found.message
 
 
 async def purge_stream(bus: Requester, stream: str) -> None:

@@ -29,7 +29,9 @@ from pubsubflow.errors import (
     StoreConflict,
     Unavailable,
 )
+from pubsubflow.instruments import Instrument
 from pubsubflow.manager.liveness import Uptime
+from pubsubflow.manager.orphans import OrphanFinder
 from pubsubflow.manager.outbox.orders import build_orders
 from pubsubflow.manager.persistence.load import load_runs
 from pubsubflow.manager.spec_cache import SpecCache
@@ -68,6 +70,8 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         worker_seconds: How long a worker may be silent.
         tasks: Tasks checked in one sweep at most.
         history_hours: How long the change log goes back.
+        orphan_seconds: Pause between two looks for orphaned tasks, and how long a task has run
+            that is looked at.
     """
 
     every_seconds: float = 2.0
@@ -75,6 +79,7 @@ class SweeperSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     worker_seconds: float = 7.0
     tasks: int = 500
     history_hours: float = 24.0
+    orphan_seconds: float = 20.0
 
 
 class Sweeper:
@@ -108,6 +113,18 @@ class Sweeper:
         self._uptime = uptime or Uptime(bus)
         self._prune_at = 0.0
         self._checks_at = 0.0
+        self._orphans_at = 0.0
+        self._orphans = (
+            None
+            if commands is None
+            else OrphanFinder(
+                database=database,
+                bus=bus,
+                commands=commands,
+                running_seconds=self._settings.orphan_seconds,
+                worker_seconds=self._settings.worker_seconds,
+            )
+        )
         self._unserved: dict[str, float] = {}  # queue → when the next warning of it is due
 
     async def run(
@@ -164,6 +181,8 @@ class Sweeper:
         # A worker that could not get through for that long is not silent.
         if due["workers"] and reachable >= settings.worker_seconds:
             await self._declare_lost_workers(settings.worker_seconds)
+        if due["tasks"]:
+            await self._look_for_orphans()
         if not (due["tasks"] or self._unserved):
             return 0
         # Before the tasks are read: a result that is processed after this changes its row first.
@@ -174,6 +193,16 @@ class Sweeper:
         if stats.waiting or reachable < settings.undelivered_seconds:
             return 0
         return await self._publish_again(seconds)
+
+    @property
+    def metrics(self) -> tuple[Instrument, ...]:
+        """What it counts."""
+        return () if self._orphans is None else (self._orphans.found,)
+
+    async def _look_for_orphans(self) -> None:
+        if self._orphans is not None and anyio.current_time() >= self._orphans_at:
+            self._orphans_at = anyio.current_time() + self._settings.orphan_seconds
+            await self._orphans.look()
 
     async def _repair(self, due: Row) -> None:
         """Have done what a manager that has died has left, as far as there may be any."""

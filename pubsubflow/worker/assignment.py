@@ -17,6 +17,7 @@ from pubsubflow.model.wire.messages import (
     NO_NODE,
     NOT_MAPPED,
     CancelMessage,
+    Fence,
     LogMessage,
     Outcome,
     ResultMessage,
@@ -182,7 +183,7 @@ class Assignment:
         self.log_sequence = _first_log_sequence()
 
     @property
-    def fence(self) -> tuple[int, int, int, int, int]:
+    def fence(self) -> Fence:
         """Run, node, map index, attempt and delivery of the node that runs now."""
         header = self.header
         if self.after == NO_NODE:

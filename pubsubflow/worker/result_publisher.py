@@ -6,10 +6,11 @@ from functools import partial
 
 import anyio
 import structlog
+from msgspec import Struct
 
 from pubsubflow.bus import Bus, Delivery
 from pubsubflow.errors import BusUnavailable, MessageRefused
-from pubsubflow.model.wire.messages import NO_NODE, decode_published, encode
+from pubsubflow.model.wire.messages import NO_NODE, Fence, decode_published, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.model.wire.worker_requests import Chunk
 from pubsubflow.runner.log_lines import log_record, split_records
@@ -26,9 +27,16 @@ _LOG_SECONDS = 0.2
 _REFUSED_DELAY_SECONDS = 10.0
 _STORED = encode(Chunk(b"", 0))
 
-Waiter = Assignment | Callable[[bytes], None] | None
-"""What waits for JetStream's confirmation: an assignment whose message is acknowledged then, or a
-task that gets a reply."""
+
+class _Result(Struct, eq=False):
+    """A result on its way, and the assignment whose message is acknowledged once it is stored."""
+
+    fence: Fence
+    assignment: Assignment | None
+
+
+Waiter = _Result | Callable[[bytes], None] | None
+"""What waits for JetStream's confirmation: a result, or a task that gets a reply."""
 
 
 class ResultPublisher:
@@ -52,19 +60,28 @@ class ResultPublisher:
         self._max_log_bytes = max_log_bytes
         self._unsent: deque[Callable[[], None]] = deque()
         self._unconfirmed = 0
+        self._results: set[_Result] = set()
         self.pacer = EventPacer(bus)
         self._all_stored = anyio.Event()
         self._log_timeouts: TimeoutQueue[Assignment] = TimeoutQueue(_LOG_SECONDS, self.flush_log)
+
+    @property
+    def unstored(self) -> set[Fence]:
+        """The fences of the results that JetStream has not confirmed yet."""
+        return {each.fence for each in self._results}
 
     def publish_result(self, assignment: Assignment, payload: bytes) -> None:
         """Publish the result of the node that the assignment runs now, after its output."""
         if assignment.buffered_lines:
             self.flush_log(assignment)
+        # A chain advances before its result is stored: the fence is that of now.
+        result = _Result(assignment.fence, assignment if assignment.after == NO_NODE else None)
+        self._results.add(result)
         self._send(
             _RESULT_SUBJECTS[assignment.header.run % _PARTITIONS],
             payload,
             f"r.{self._worker}.{assignment.number}.{assignment.node}",
-            assignment if assignment.after == NO_NODE else None,
+            result,
         )
 
     def publish_started(self, assignment: Assignment) -> None:
@@ -177,8 +194,10 @@ class ResultPublisher:
             self._on_refused(subject, message_id, waiter, error)
 
     def _on_stored(self, waiter: Waiter = None, reply: bytes = _STORED) -> None:
-        if isinstance(waiter, Assignment):
-            self.acknowledge(waiter)
+        if isinstance(waiter, _Result):
+            self._results.discard(waiter)
+            if waiter.assignment is not None:
+                self.acknowledge(waiter.assignment)
         elif waiter is not None:
             waiter(reply)
         self._unconfirmed -= 1
@@ -191,6 +210,6 @@ class ResultPublisher:
         # Runners keep results below the bus's limit, so a refusal means a full or missing stream:
         # the task goes back to its queue and runs again later.
         log.error("worker.publish_refused", subject=subject, id=message_id, error=str(error))
-        if isinstance(waiter, Assignment):
-            self.return_to_queue(waiter, _REFUSED_DELAY_SECONDS)
+        if isinstance(waiter, _Result) and waiter.assignment is not None:
+            self.return_to_queue(waiter.assignment, _REFUSED_DELAY_SECONDS)
         self._on_stored(waiter, encode(Chunk(b"", 0, str(error))))

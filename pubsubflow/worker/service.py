@@ -14,6 +14,7 @@ import structlog
 from pubsubflow.bus import Bus, Delivery, Message
 from pubsubflow.errors import BusUnavailable
 from pubsubflow.model.wire.heartbeat import Heartbeat
+from pubsubflow.model.wire.held_tasks import HeldTasksReply, decode_held_request
 from pubsubflow.model.wire.messages import (
     ALL_RUNS,
     Outcome,
@@ -142,6 +143,7 @@ class Worker:
             self._offers.opened(),
             anyio.create_task_group() as group,
             await self._bus.subscribe(Subjects.CANCEL, self._on_cancel),
+            await self._bus.subscribe(Subjects.held_tasks(self.worker_id), self._on_held_request),
         ):
             # A server that was killed may have lost its record of deliveries, and delivers
             # messages that a worker has already as if for the first time.
@@ -358,6 +360,13 @@ class Worker:
         for assignment in found:
             engine = self._consumer_of[assignment.number].engine
             engine.stop(assignment, AttemptOutcome(Outcome.CANCELLED, error))
+
+    def _on_held_request(self, message: Message) -> None:
+        """Reply which of some tasks are not here, and have no result that is still to be stored."""
+        held = {each.fence for each in self._assignments.values()} | self._publisher.unstored
+        wanted = decode_held_request(message.data).fences
+        missing = tuple(fence for fence in wanted if fence not in held)
+        message.respond(encode(HeldTasksReply(missing)))
 
     async def _keep_sending_heartbeats(self) -> None:
         while True:

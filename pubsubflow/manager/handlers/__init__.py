@@ -22,6 +22,7 @@ from pubsubflow.manager.handlers.dead_letters import (
 from pubsubflow.manager.handlers.direct_orders import ReturnDirectOrdersHandler
 from pubsubflow.manager.handlers.events import RecordEventsHandler
 from pubsubflow.manager.handlers.handler import BatchContext, DagLocks, Handler, Phase
+from pubsubflow.manager.handlers.orphans import RequeueOrphansHandler
 from pubsubflow.manager.handlers.past_waits import CheckPastWaitsHandler
 from pubsubflow.manager.handlers.pools import ChangePoolHandler
 from pubsubflow.manager.handlers.queued_runs import StartQueuedRunsHandler
@@ -51,6 +52,7 @@ from pubsubflow.model.wire.commands import (
     RecordEvents,
     RedriveDeadLetter,
     Replay,
+    RequeueOrphans,
     ReturnDirectOrders,
     SetPaused,
     SetPool,
@@ -83,6 +85,7 @@ HANDLERS: dict[type, type[Handler]] = {
     LogMessage: LogHandler,
     WorkerLostMessage: WorkerLostHandler,
     ReturnDirectOrders: ReturnDirectOrdersHandler,
+    RequeueOrphans: RequeueOrphansHandler,
     StoreDeadLetter: StoreDeadLetterHandler,
     StartRun: StartRunHandler,
     SetPaused: SetPausedHandler,

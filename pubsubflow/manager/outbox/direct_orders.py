@@ -15,7 +15,7 @@ from pubsubflow.manager.outbox.orders import LATEST_SECONDS
 from pubsubflow.manager.unit_of_work import CommittedBatch, UnitOfWork
 from pubsubflow.model.wire.commands import ReturnDirectOrders
 from pubsubflow.model.wire.direct_orders import OrderTaker
-from pubsubflow.model.wire.messages import TaskMessage, encode
+from pubsubflow.model.wire.messages import Fence, TaskMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 
 log = structlog.get_logger()
@@ -23,8 +23,6 @@ log = structlog.get_logger()
 _AGAIN_SECONDS = 1.0
 Order = tuple[str, TaskMessage]
 """Queue and order."""
-Fence = tuple[int, int, int, int, int]
-"""Run, node, map index, attempt and delivery."""
 
 
 class DirectOrders:

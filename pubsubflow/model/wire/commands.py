@@ -9,7 +9,7 @@ from msgspec import Struct
 from pubsubflow.model.revisions import Revisions
 from pubsubflow.model.wire.approvals import Vote
 from pubsubflow.model.wire.audit_entries import AuditNote
-from pubsubflow.model.wire.messages import NewEvent, TaskKey
+from pubsubflow.model.wire.messages import Fence, NewEvent, TaskKey
 
 
 class Timer(Struct, frozen=True, array_like=True):
@@ -350,7 +350,27 @@ class ReturnDirectOrders(Struct, frozen=True):
     """
 
     worker: str
-    fences: tuple[tuple[int, int, int, int, int], ...]
+    fences: tuple[Fence, ...]
+
+
+class RequeueOrphans(Struct, frozen=True):
+    """Hand out anew tasks that run at workers which do not have them, nor their results.
+
+    Attributes:
+        orphans: Of each its worker, and run, node, map index, attempt and delivery.
+    """
+
+    orphans: tuple[tuple[str, Fence], ...]
+
+
+class RequeuedOrphan(Struct, frozen=True):
+    """A task that was handed out anew: the answer to `RequeueOrphans` has those that were."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+    worker: str
 
 
 class StoreDeadLetter(Struct, frozen=True):
@@ -528,6 +548,7 @@ Command = (
     | CheckEventWaits
     | CheckPastWaits
     | ReturnDirectOrders
+    | RequeueOrphans
     | StoreDeadLetter
     | ClearTasks
     | MarkTasks
@@ -551,7 +572,8 @@ class CommandHandler(Protocol):
             the run id (a string) for StartRun and for a RedriveDeadLetter that made a
             run; the numbers of those that were open for DiscardDeadLetters; `RunPlan` for
             Replay and Backfill; `ClearResult` for ClearTasks; `MarkResult` for
-            MarkTasks; the ids of the events concerned for SettleHeldEvents; None for the others.
+            MarkTasks; the ids of the events concerned for SettleHeldEvents; a list of
+            `RequeuedOrphan` for RequeueOrphans; None for the others.
 
         Raises:
             NotFound: The DAG, run, dead letter or pool is unknown.

@@ -24,6 +24,9 @@ MAX_MAP_NAME = 250
 TaskKey = tuple[int, int, int]
 """A task instance: run number, node, map index."""
 
+Fence = tuple[int, int, int, int, int]
+"""One delivery of a task: run number, node, map index, attempt, delivery."""
+
 
 class EventInfo(Struct, frozen=True, array_like=True):
     """A dataset event in the form that tasks get.
@@ -402,6 +405,25 @@ class NewEvent(Struct, frozen=True):
         msgspec.structs.force_setattr(self, "dataset", normalise_uri(self.dataset))
 
 
+class _ResultHeader(Struct, frozen=True, array_like=True):
+    """The fence of a ResultMessage: its first fields, in any version."""
+
+    run: int
+    node: int
+    map_index: int
+    attempt: int
+    delivery: int
+
+
+def decode_result_fence(data: bytes) -> Fence:
+    """Return the fence of an encoded ResultMessage.
+
+    Raises:
+        msgspec.DecodeError: It is malformed.
+    """
+    return msgspec.structs.astuple(_decode_result_header(data))
+
+
 def encode(message: object) -> bytes:
     """Encode any message."""
     return _ENCODER.encode(message)
@@ -411,6 +433,7 @@ _ENCODER = msgspec.msgpack.Encoder()
 decode_task = msgspec.msgpack.Decoder(TaskMessage).decode
 decode_published = msgspec.msgpack.Decoder(PublishedEvent).decode
 decode_result = msgspec.msgpack.Decoder(ResultMessage).decode
+_decode_result_header = msgspec.msgpack.Decoder(_ResultHeader).decode
 decode_started = msgspec.msgpack.Decoder(StartedMessage).decode
 decode_log = msgspec.msgpack.Decoder(LogMessage).decode
 decode_fired = msgspec.msgpack.Decoder(FiredMessage).decode

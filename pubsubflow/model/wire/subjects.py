@@ -1,6 +1,6 @@
 """NATS subjects of messages."""
 
-from pubsubflow.model.wire.messages import TaskMessage
+from pubsubflow.model.wire.messages import Fence, TaskMessage
 
 
 class Subjects:
@@ -26,6 +26,7 @@ class Subjects:
     TOKENS_CHANGED = "psf.ctl.tokens"
     WORKER_REQUEST = "psf.req.worker"
     WORKER_REQUEST_TO_ALL = "psf.req.worker.all"
+    HELD_TASKS = "psf.req.held"
     LIVE_LOG = "psf.log"
     WITNESS = "psf.state.witness"
 
@@ -34,6 +35,16 @@ class Subjects:
         """Return the subject of a message about a run, in one of 8 partitions."""
         # Always the same one, so that the messages of a run stay in order.
         return f"{kind}.{run % 8}"
+
+    @staticmethod
+    def any_task(fence: Fence) -> str:
+        """Return the subject of a delivery of a task, whatever its queue and kind."""
+        return f"psf.task.*.*.{'.'.join(map(str, fence))}"
+
+    @staticmethod
+    def held_tasks(worker: str) -> str:
+        """Return the subject on which a worker replies which tasks it does not have."""
+        return f"{Subjects.HELD_TASKS}.{worker}"
 
     @staticmethod
     def task(queue: str, message: TaskMessage) -> str:

@@ -69,6 +69,19 @@ WHERE (t.chained AND t.started_at < now() - make_interval(secs => $1)
        OR t.direct AND t.queued_at < now() - make_interval(secs => $1))
   AND NOT EXISTS (SELECT FROM worker WHERE worker.worker = t.worker);
 
+-- name: find_running_tasks
+-- Return $3 tasks after the task ($4, $5, $6), in their order, that have run for $1 seconds at workers
+-- with a heartbeat within $2 seconds.
+SELECT t.run, t.node, t.map_index, t.attempt, t.delivery, t.worker
+FROM task_live AS t
+JOIN worker ON worker.worker = t.worker AND worker.seen_at > now() - make_interval(secs => $2)
+WHERE (t.run, t.node, t.map_index) > ($4::bigint, $5::int, $6::int)
+  AND t.state = 'running'
+  AND (t.started_at < now() - make_interval(secs => $1)
+       OR t.started_at > now() + interval '1 minute')
+ORDER BY t.run, t.node, t.map_index
+LIMIT $3;
+
 -- name: read_live_runs
 -- Return live runs, without a lock.
 SELECT run, dag, version, progress, info, source,

@@ -32,6 +32,7 @@ from pubsubflow.model.wire.commands import (
     RecordEvents,
     RedriveDeadLetter,
     Replay,
+    RequeueOrphans,
     ReturnDirectOrders,
     SetPaused,
     SetPool,
@@ -97,6 +98,7 @@ ITEMS = {
     SettleHeldEvents: SettleHeldEvents("release", (uuid4(),), "ann"),
     SweepChecks: SweepChecks((1,)),
     ReturnDirectOrders: ReturnDirectOrders("w1", ((1, 0, -1, 1, 1),)),
+    RequeueOrphans: RequeueOrphans((("w1", (1, 0, -1, 1, 1)),)),
     AnswerApproval: AnswerApproval(
         str(uuid4()), Vote(person="ann", role="operator", option="approve")
     ),
