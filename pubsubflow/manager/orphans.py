@@ -2,7 +2,7 @@
 
 Their result was stored by NATS and lost there before a manager took it: a stream was purged or
 deleted, a server lost its disk or went back to an older state. Nothing else would end them: the
-worker is not lost, and no message is left to be delivered again. So at each turn workers are asked
+worker is not lost, and no message is left to be delivered again. So each turn requests from workers
 which of their tasks they do not have. A task is orphaned if it is missing twice in a row, its order
 is not in its stream, and its result is not among those that managers have not acknowledged.
 """
@@ -41,7 +41,7 @@ class OrphanFinder:
         bus: NATS.
         commands: Has them handed out.
         running_seconds: Only tasks that have run for that long are looked at.
-        worker_seconds: How long a worker may be silent that is asked.
+        worker_seconds: A worker that has been silent for longer gets no request.
 
     Attributes:
         found: Counts them.

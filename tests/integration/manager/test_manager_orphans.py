@@ -7,8 +7,8 @@ import pytest
 
 from pubsubflow.manager.orphans import OrphanFinder
 from pubsubflow.model.wire.commands import StartRun
-from pubsubflow.model.wire.held_tasks import HeldTasksReply, decode_held_request
 from pubsubflow.model.wire.heartbeat import Heartbeat
+from pubsubflow.model.wire.held_tasks import HeldTasksReply, decode_held_request
 from pubsubflow.model.wire.messages import StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from support.harness import chain_of, fence_of, running_managers
