@@ -1,21 +1,23 @@
 """Object stores: files below a URL of any file system of fsspec, or of a plugin's own.
 
-All calls run in threads with a time limit: a store that hangs holds up those alone who wait for it.
+All calls run in threads with a time limit: a store that hangs holds up those alone who wait for it,
+and takes no more threads than it has slots.
 """
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import anyio
-import anyio.to_thread
 
 from pubsubflow.errors import ConfigError, NotFound, Unavailable
 from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.plugins import has_plugin, load_plugin
+from pubsubflow.threads.thread_slots import ThreadSlots
 
 _KIND = "log-store"
 _BLOCK_BYTES = 1 << 20
@@ -75,7 +77,7 @@ class FileStore:
         names = (kinds,) if isinstance(kinds, str) else kinds
         self._has_folders = set(names).isdisjoint(_WITHOUT_FOLDERS)
         self._seconds = seconds
-        self._limiter = anyio.CapacityLimiter(_THREADS)
+        self._threads = ThreadSlots(_THREADS)
 
     async def write(self, name: str, data: bytes) -> None:
         """Write a file, durably.
@@ -133,9 +135,7 @@ class FileStore:
     async def _call(self, function: Callable[..., T], *arguments: Any) -> T:
         try:
             with anyio.fail_after(self._seconds):
-                return await anyio.to_thread.run_sync(
-                    function, *arguments, abandon_on_cancel=True, limiter=self._limiter
-                )
+                return await self._threads.run(partial(function, *arguments))
         except FileNotFoundError as error:
             raise NotFound("object", f"{self.url}/{arguments[0]}") from error
         except TimeoutError as error:

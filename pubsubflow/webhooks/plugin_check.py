@@ -1,17 +1,16 @@
 """Verifiers of plugins run in threads, under a time limit; what goes wrong refuses the request."""
 
-import threading
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 import structlog
 
 from pubsubflow.errors import ConfigError, DefinitionError
 from pubsubflow.model.webhooks import InstalledVerifier, PluginVerifier
 from pubsubflow.plugins import decode_verifier
+from pubsubflow.threads.thread_slots import ThreadSlots
 from pubsubflow.webhooks.request import NotVerified, WebhookRequest
 
 log = structlog.get_logger(__name__)
@@ -43,8 +42,7 @@ class PluginCheck:
         self._verifier = verifier
         self._secrets = tuple(secrets)
         self._seconds = seconds
-        self._threads = anyio.CapacityLimiter(_THREADS)
-        self._stuck = 0
+        self._threads = ThreadSlots(_THREADS)
 
     async def verify(self, request: WebhookRequest, now: float) -> None:
         """Verify a request.
@@ -53,84 +51,30 @@ class PluginCheck:
             NotVerified: It does not prove its origin, or the verifier failed or took too long.
         """
         # A thread cannot be ended: those that never return must not become more and more.
-        if self._stuck >= _THREADS:
+        if self._threads.are_all_stuck:
             raise self._failed("does not return from earlier requests")
-        job = _Job(self, request, now)
         try:
             with anyio.fail_after(self._seconds):
-                await self._run(job)
+                answer = await self._threads.run(partial(self._call, request, now))
         except TimeoutError:
             raise self._failed(f"took longer than {self._seconds:g} s") from None
-        if isinstance(job.error, NotVerified):
-            raise job.error
-        if job.error is not None:
-            raise self._failed(f"raised {type(job.error).__name__}: {job.error}")
-        if job.answer is not True:
+        if isinstance(answer, NotVerified):
+            raise answer
+        if isinstance(answer, BaseException):
+            raise self._failed(f"raised {type(answer).__name__}: {answer}")
+        if answer is not True:
             raise NotVerified("it does not prove its origin")
 
     def _failed(self, reason: str) -> NotVerified:
         log.error("webhook.verifier_failed", verifier=self._name, reason=reason)
         return NotVerified(f"the verifier {self._name} failed; the server's log says why")
 
-    async def _run(self, job: "_Job") -> None:
-        """Run a job in one of the threads, which it occupies until its call has returned."""
-        await self._threads.acquire_on_behalf_of(job)
+    def _call(self, request: WebhookRequest, now: float) -> object:
+        """Call the verifier, in a thread; return its answer, or what it raised."""
         try:
-            await anyio.to_thread.run_sync(
-                job.run, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1)
-            )
-        finally:
-            if job.abandon():
-                self._stuck += 1
-            else:
-                self._threads.release_on_behalf_of(job)
-
-    def call(self, request: WebhookRequest, now: float) -> Any:
-        """Call the verifier, in this thread."""
-        return self._verifier.verify(request, self._secrets, now)
-
-    def end_stuck(self, job: "_Job") -> None:
-        """Free the thread of a job whose call returned after its request had been refused."""
-        self._stuck -= 1
-        self._threads.release_on_behalf_of(job)
-
-
-class _Job:
-    """One call of a verifier, of which a thread may outlast the request."""
-
-    def __init__(self, check: PluginCheck, request: WebhookRequest, now: float) -> None:
-        self._check = check
-        self._request = request
-        self._now = now
-        self._lock = threading.Lock()
-        self._running = self._left = False
-        self.answer: Any = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        if not self._begin():
-            return
-        try:
-            self.answer = self._check.call(self._request, self._now)
+            return self._verifier.verify(request, self._secrets, now)
         except BaseException as error:  # noqa: BLE001 - a SystemExit here would end the daemon
-            self.error = error
-        with self._lock:
-            self._running = False
-            left = self._left
-        if left:
-            anyio.from_thread.run_sync(self._check.end_stuck, self)
-
-    def _begin(self) -> bool:
-        """Return whether something still waits for the answer."""
-        with self._lock:
-            self._running = not self._left
-            return self._running
-
-    def abandon(self) -> bool:
-        """Wait for the answer no longer; return whether the call still runs."""
-        with self._lock:
-            self._left = True
-            return self._running
+            return error
 
 
 async def plugin_check(stored: InstalledVerifier, secrets: Sequence[str]) -> PluginCheck:

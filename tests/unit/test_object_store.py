@@ -1,8 +1,10 @@
 """Files of an object store: in S3's API, in memory and in folders alike."""
 
+import threading
 import time
 from uuid import uuid4
 
+import anyio
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -65,3 +67,27 @@ async def test_a_store_that_hangs_is_away_after_a_while(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "_read", lambda _: time.sleep(0.3))
     with pytest.raises(ObjectStoreUnavailable, match=r"did not answer within 0.05 s"):
         await store.read("a")
+
+
+async def test_a_store_that_hangs_takes_eight_threads_at_most(tmp_path, monkeypatch):
+    store = FileStore(f"file://{tmp_path}", setting="results.store", seconds=0.05)
+    entered, leave = [], threading.Event()
+
+    def hang(name):
+        entered.append(name)
+        leave.wait(30)
+        return b"read"
+
+    async def not_answered(name):
+        with pytest.raises(ObjectStoreUnavailable, match="did not answer"):
+            await store.read(name)
+
+    monkeypatch.setattr(store, "_read", hang)
+    for _ in range(2):
+        async with anyio.create_task_group() as group:
+            for number in range(10):
+                group.start_soon(not_answered, f"{number}")
+    assert len(entered) == 8
+    leave.set()
+    store._seconds = 30.0
+    assert await store.read("again") == b"read"
