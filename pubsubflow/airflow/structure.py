@@ -48,6 +48,8 @@ class TaskStructure(Struct, frozen=True, omit_defaults=True):
         map_group: The mapped group that it is in; `factors` are those of the group then.
         limit_all: How many instances of the task run at once, over all runs.
         limit_run: Likewise in one run.
+        reschedules: Whether it is a sensor that is rescheduled between its looks.
+        priority: Its weight, with those that its rule adds.
         callbacks: The names of its callbacks, which the SDK calls.
     """
 
@@ -76,6 +78,7 @@ class TaskStructure(Struct, frozen=True, omit_defaults=True):
     fails_run: bool = False
     limit_all: int | None = None
     limit_run: int | None = None
+    reschedules: bool = False
     callbacks: tuple[str, ...] = ()
     doc: str | None = None
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from pubsubflow.model.alerts import DeadlineSpec, FreshSpec
 from pubsubflow.model.callbacks import Callbacks
-from pubsubflow.model.limits.keys import KeyPart
+from pubsubflow.model.limits.keys import FurtherKey, KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
 from pubsubflow.model.schedule.conditions import ScheduleSpec
 from pubsubflow.model.webhooks import WebhookSpec
@@ -161,6 +161,8 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
         callbacks: What is called after its outcomes.
         map_group: The mapped group that it is in; its `mapped_arguments` are those of the group.
         executor: Where its attempts run, if it says so.
+        further_keys: Keys beside its concurrency key: it needs a slot of each.
+        keeps_slots: It has its slots while it waits, too, once it has begun.
     """
 
     node: int
@@ -197,11 +199,18 @@ class TaskSpec(Struct, frozen=True, omit_defaults=True):
     callbacks: Callbacks = {}
     map_group: str = ""
     executor: ExecutorSpec | None = None
+    further_keys: tuple[FurtherKey, ...] = ()
+    keeps_slots: bool = False
 
     @property
     def mapped(self) -> bool:
         """Whether the task has one instance per element of its mapped arguments."""
         return bool(self.mapped_arguments)
+
+    @property
+    def has_rendered_keys(self) -> bool:
+        """Whether its concurrency keys are rendered for each run."""
+        return bool(self.key_parts or self.further_keys)
 
     def shares_index(self, other: "TaskSpec") -> bool:
         """Return whether it and another task are in one mapped group: index by index they match."""

@@ -325,7 +325,10 @@ class AttemptQuestions(ClientQuestions):
             return absent(ErrorType.DAGRUN_ALREADY_EXISTS, dag_id=msg.dag_id, run_id=msg.run_id)
         later = getattr(msg, "run_after", None)
         if later is not None and later > datetime.now(UTC) + _SOON:
-            raise UnsupportedError("run_after, a run that is to start later,")
+            raise UnsupportedError(
+                "run_after, a run that is to start later,",
+                "give the moment as logical_date: the tasks of the run wait for it",
+            )
         self.request(
             "start_run",
             dag_id=msg.dag_id,

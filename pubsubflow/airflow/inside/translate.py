@@ -15,6 +15,7 @@ from airflow.sdk.definitions._internal.types import is_arg_set
 from pubsubflow.airflow.inside.loading.assets import asset_of
 from pubsubflow.airflow.inside.loading.deadlines import deadlines_of
 from pubsubflow.airflow.inside.loading.schedules import schedule_of
+from pubsubflow.airflow.inside.loading.weights import weight_of
 from pubsubflow.airflow.structure import (
     AssetStructure,
     DagStructure,
@@ -148,7 +149,7 @@ def _task(task: Any, notes: Notes) -> TaskStructure:
         queue=str(queue or _DEFAULT_QUEUE),
         pool=None if pool in (None, _DEFAULT_POOL) else str(pool),
         pool_slots=int(_given(task, "pool_slots") or 1),
-        priority=int(_given(task, "priority_weight") or 1),
+        priority=weight_of(task, notes),
         factors=around or own,
         groups=_groups(task),
         map_group="" if group is None else str(group.group_id),
@@ -157,6 +158,7 @@ def _task(task: Any, notes: Notes) -> TaskStructure:
         fails_run=bool(_given(task, "on_failure_fail_dagrun")),
         limit_all=_given(task, "max_active_tis_per_dag"),
         limit_run=_given(task, "max_active_tis_per_dagrun"),
+        reschedules=_mode(task) == "reschedule",
         callbacks=tuple(name for name in _CALLBACKS if _given(task, f"{name}_callback")),
         doc=_given(task, "doc_md") or _given(task, "doc") or None,
     )
@@ -165,6 +167,12 @@ def _task(task: Any, notes: Notes) -> TaskStructure:
 def _given(task: Any, name: str) -> Any:
     """Return an attribute of a task; None where this kind of task has none."""
     return getattr(task, name, None)
+
+
+def _mode(task: Any) -> str | None:
+    """Return how a sensor waits between its looks; None for other tasks."""
+    given: dict[str, Any] = task.partial_kwargs if task.is_mapped else vars(task)
+    return given.get("mode")
 
 
 def _role(task: Any) -> str:

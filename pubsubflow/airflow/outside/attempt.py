@@ -81,7 +81,8 @@ async def run_task(ctx: Context, task: AirflowTask) -> Any:
                 resumed = Resumption()
                 continue
         else:
-            report = await _run(ctx, task, resumed)
+            early = None if resumed.moment else _wait_for_date(ctx)
+            report = early or await _run(ctx, task, resumed)
             if report.state != "waiting" or report.deferral is None:
                 return _concluded(ctx, task, report)
             kept = _Kept(report.deferral, report.pushed, ctx.attempt)
@@ -89,6 +90,17 @@ async def run_task(ctx: Context, task: AirflowTask) -> Any:
         resumed = await wait_for(ctx, task.place, kept.deferral, resumed, kept.pushed)
         if resumed.report is not None:
             return _concluded(ctx, task, resumed.report)
+
+
+def _wait_for_date(ctx: Context) -> AttemptReport | None:
+    """Return the wait of a run's first tasks for its date, if that is to come.
+
+    As Airflow's scheduler waits, see `SchedulerJobRunner._schedule_dag_run`.
+    """
+    date = ctx.run.logical_time
+    if date is None or RUN_TYPES.get(ctx.run.kind, "manual") != "manual" or date <= ctx.now():
+        return None
+    return AttemptReport("waiting", deferral=Deferral(until=date.timestamp()))
 
 
 async def _recorded(kept: dict[str, Any]) -> dict[str, Any]:

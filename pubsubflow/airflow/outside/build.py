@@ -30,6 +30,7 @@ from pubsubflow.authoring.schedules.timetables import (
 )
 from pubsubflow.authoring.tasks.body import Binding, Kind
 from pubsubflow.authoring.tasks.graph import Node, Reference
+from pubsubflow.authoring.tasks.limits import MAX_PRIORITY
 from pubsubflow.authoring.tasks.mapped.group_mapping import (
     ExpandInput,
     GroupMapping,
@@ -42,7 +43,6 @@ from pubsubflow.model.spec import TriggerRule
 from pubsubflow.model.wire.executor_spec import bundle_queue
 from pubsubflow.model.wire.waits import WaitSet
 
-_MOST_PRIORITY = 1_000
 _OLD_RULES = {"dummy": "always", "none_failed_or_skipped": "none_failed_min_one_success"}
 _RUN = "{{ run.run_id }}"
 _ROLES = {"branch", "short_circuit", "setup", "teardown"}
@@ -215,19 +215,24 @@ def _expanded(dag: DAG, factor: MapFactor) -> ExpandInput:
 
 
 def _limit(dag: DAG, task: TaskStructure, most: int | None) -> dict[str, Any]:
-    """Return the limit of a task: its own one comes first, for a task has one alone."""
+    """Return the limits of a task: over all runs, in its run, and of all tasks of its run."""
     place = f"airflow/{dag.dag_id}"
-    if task.limit_all:
-        return {
-            "concurrency_key": f"{place}/{task.task_id}",
-            "concurrency_limit": task.limit_all,
-        }
-    if task.limit_run:
-        key = f"{place}/{task.task_id}/{_RUN}"
-        return {"concurrency_key": key, "concurrency_limit": task.limit_run}
-    if most is not None:
-        return {"concurrency_key": f"{place}/{_RUN}", "concurrency_limit": most}
-    return {}
+    keys = {
+        f"{place}/{task.task_id}": task.limit_all,
+        f"{place}/{task.task_id}/{_RUN}": task.limit_run,
+        f"{place}/{_RUN}": most,
+    }
+    found = [(key, limit) for key, limit in keys.items() if limit]
+    if not found:
+        return {}
+    (key, limit), *further = found
+    return {
+        "concurrency_key": key,
+        "concurrency_limit": limit,
+        "further_keys": tuple(further),
+        # A deferred task counts for limits of its own, which one that is rescheduled does not.
+        "keeps_slots": bool(task.limit_all or task.limit_run) and not task.reschedules,
+    }
 
 
 def _options(dag: DAG, task: TaskStructure, bundle: str, most: int | None) -> TaskOptions:
@@ -244,8 +249,8 @@ def _options(dag: DAG, task: TaskStructure, bundle: str, most: int | None) -> Ta
         trigger_rule=TriggerRule(rule),
         queue=bundle_queue(task.queue if plain else "default", bundle),
         pool=task.pool,
-        pool_slots=task.pool_slots,
-        priority=max(-_MOST_PRIORITY, min(task.priority, _MOST_PRIORITY)),
+        pool_slots=task.pool_slots if task.pool else 1,
+        priority=max(-MAX_PRIORITY, min(task.priority, MAX_PRIORITY)),
         on_failure_fail_dagrun=task.fails_run,
         depends_on_past=task.depends_on_past and not task.map_group,
         wait_for_downstream=task.wait_for_downstream and not task.map_group,

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from pubsubflow.authoring.source_location import SourceLocation, definition_error, suggestion
 from pubsubflow.authoring.validation import Seconds, optional, positive_seconds, text, whole
-from pubsubflow.model.limits.keys import MAX_KEY_CHARACTERS, KeyPart
+from pubsubflow.model.limits.keys import MAX_KEY_CHARACTERS, FurtherKey, KeyPart
 from pubsubflow.model.limits.rates import RateLimitSpec
 
 MAX_SLOTS = 1_000_000
@@ -212,6 +212,14 @@ class LimitOptions(Protocol):
         """How many with the same key."""
 
     @property
+    def further_keys(self) -> tuple[tuple[str, int], ...]:
+        """Further keys, each with its limit."""
+
+    @property
+    def keeps_slots(self) -> bool:
+        """Whether it has its slots while it waits, too."""
+
+    @property
     def rate_limit(self) -> RateLimit | None:
         """How often it may start."""
 
@@ -258,6 +266,11 @@ def limit_fields(
         "concurrency_key": key,
         "concurrency_limit": options.concurrency_limit,
         "key_parts": parts,
+        "further_keys": tuple(
+            FurtherKey(parse_key(name) or (KeyPart(name),), limit)
+            for name, limit in options.further_keys
+        ),
+        "keeps_slots": options.keeps_slots,
         "rate_limit": None
         if rate is None
         else RateLimitSpec(

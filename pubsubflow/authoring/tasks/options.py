@@ -94,7 +94,12 @@ class Outlets(Struct, frozen=True):
 
 
 class TaskOptions(Struct, frozen=True, kw_only=True):
-    """The checked options of one task; durations in seconds."""
+    """The checked options of one task; durations in seconds.
+
+    Attributes:
+        further_keys: Concurrency keys beside the first one, each with its limit. It and
+            `keeps_slots`, see `TaskSpec`, have no keyword: they are of Airflow's tasks.
+    """
 
     outlets: Outlets = Outlets()
     inlets: tuple[str, ...] = ()
@@ -111,6 +116,8 @@ class TaskOptions(Struct, frozen=True, kw_only=True):
     priority: int = 0
     concurrency_key: str | None = None
     concurrency_limit: int = 1
+    further_keys: tuple[tuple[str, int], ...] = ()
+    keeps_slots: bool = False
     rate_limit: RateLimit | None = None
     executor: ExecutorSpec | None = None
     on_failure_fail_dagrun: bool = False

@@ -18,7 +18,7 @@ from pubsubflow.manager.working_state import (
     RunWork,
 )
 from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
-from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState
+from pubsubflow.model.runs.states import TaskState, needs_slot
 from pubsubflow.model.runs.stored.split_progress import decode_stored, is_split
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.model.wire.messages import (
@@ -191,6 +191,7 @@ def load_tasks(rows: Iterable[Row], uow: UnitOfWork) -> None:
         if run is None:
             continue
         state = TaskState(row["state"])
+        spec = run.version.spec.tasks[row["node"]]
         run.live[row["node"], row["map_index"]] = LiveTask(
             row["attempt"],
             row["delivery"],
@@ -204,7 +205,7 @@ def load_tasks(rows: Iterable[Row], uow: UnitOfWork) -> None:
             row["prior_attempts"],
             direct=row["direct"],
             stored=True,
-            uses_slot=state not in WITHOUT_SLOT,
+            uses_slot=needs_slot(state, keeps_slots=spec.keeps_slots),
             changed=False,
             stored_as=(state, row["attempt"]),
         )

@@ -15,7 +15,7 @@ from pubsubflow.manager.runs.rate_limits import RateLimits
 from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import InstanceKey, LiveTask, RunWork
-from pubsubflow.model.limits.keys import render_key
+from pubsubflow.model.limits.keys import FurtherKey, KeyPart, render_key
 from pubsubflow.model.revisions import check_revision, pool_revision
 from pubsubflow.model.runs.concurrency import (
     KEY,
@@ -27,7 +27,7 @@ from pubsubflow.model.runs.concurrency import (
     Waiter,
     WaitQueue,
 )
-from pubsubflow.model.runs.states import WITHOUT_SLOT, TaskState, advance_state
+from pubsubflow.model.runs.states import TaskState, advance_state, needs_slot
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.commands import DeletePool, SetPool
 from pubsubflow.model.wire.messages import TaskKey
@@ -154,7 +154,7 @@ class SlotAllocator:
         rows = []
         for task in self._joining:
             run, spec = self._uow.runs.by_id[task[0]], self._spec(task)
-            if spec.key_parts:
+            if spec.has_rendered_keys:
                 queue = await self._passing_queue(limits_of(run, spec, task[2]))
             else:
                 queue = await self._queue(run.limits[spec.node])
@@ -173,7 +173,7 @@ class SlotAllocator:
         for task in self._chained:
             run, spec = self._uow.runs.by_id[task[0]], self._spec(task)
             limits = run.limits[spec.node]
-            if spec.key_parts:
+            if spec.has_rendered_keys:
                 queue = await self._passing_queue(limits_of(run, spec, task[2]))
             else:
                 queue = await self._queue(limits)
@@ -303,7 +303,7 @@ def _leaving(uow: UnitOfWork) -> list[TaskKey]:
                 for key, task in run.live.items()
                 if task.uses_slot
                 and limits[key[0]]
-                and (task.state in WITHOUT_SLOT or _starts_anew(run, key))
+                and (_is_without(run, key) or _starts_anew(run, key))
             )
     return sorted(found)
 
@@ -334,6 +334,11 @@ def _chained(uow: UnitOfWork) -> list[TaskKey]:
     )
 
 
+def _is_without(run: RunWork, key: InstanceKey) -> bool:
+    spec = run.version.spec.tasks[key[0]]
+    return not needs_slot(run.live[key].state, keeps_slots=spec.keeps_slots)
+
+
 def _starts_anew(run: RunWork, key: InstanceKey) -> bool:
     """Return whether a task that has its slots needs another start of its rate limit.
 
@@ -346,7 +351,7 @@ def _starts_anew(run: RunWork, key: InstanceKey) -> bool:
 
 
 def limits_of(run: RunWork, spec: TaskSpec, map_index: int) -> _Limits:
-    """Return the limits of a task whose concurrency key follows from its run."""
+    """Return the limits of a task whose concurrency keys follow from its run."""
     info = run.info
     day = "" if info.logical_time is None else f"{info.logical_time:%Y-%m-%d}"
     facts: dict[str, Any] = {
@@ -361,9 +366,14 @@ def limits_of(run: RunWork, spec: TaskSpec, map_index: int) -> _Limits:
         "task": {"task_id": spec.task_id, "map_index": map_index},
         "ds": day,
     }
-    key = Limit(f"{KEY}{render_key(spec.key_parts, facts)}", spec.concurrency_limit)
+    parts = spec.key_parts or (KeyPart(spec.concurrency_key),)
+    own = FurtherKey(parts, spec.concurrency_limit)
+    keys = (
+        Limit(f"{KEY}{render_key(each.parts, facts)}", each.limit)
+        for each in (own, *spec.further_keys)
+    )
     others = (each for each in run.limits[spec.node] if not each.name.startswith(KEY))
-    return tuple(sorted((*others, key)))
+    return tuple(sorted((*others, *keys)))
 
 
 def setting_names(queues: Iterable[WaitQueue]) -> list[str]:

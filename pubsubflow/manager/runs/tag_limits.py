@@ -109,7 +109,7 @@ class TagLimits:
         self, run: RunWork, task: TaskKey, limits: _Limits, *, held: bool
     ) -> tuple[object, ...]:
         spec = run.version.spec.tasks[task[1]]
-        passing = bool(spec.key_parts)
+        passing = spec.has_rendered_keys
         if passing:
             limits = limits_of(run, spec, task[2])
         if limits not in self._queues:

@@ -31,6 +31,18 @@ class KeyPart(Struct, frozen=True, omit_defaults=True):
     case: str | None = None
 
 
+class FurtherKey(Struct, frozen=True, omit_defaults=True):
+    """A concurrency key that a task has beside its own one.
+
+    Attributes:
+        parts: Of the key, as it follows from the run.
+        limit: How many tasks with it run at once.
+    """
+
+    parts: tuple[KeyPart, ...]
+    limit: int
+
+
 def render_key(parts: Sequence[KeyPart], facts: Mapping[str, Any]) -> str:
     """Return the key of one task.
 

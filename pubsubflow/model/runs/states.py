@@ -63,8 +63,7 @@ LIVE = frozenset(
     }
 )
 
-WITHOUT_SLOT = frozenset({TaskState.DEFERRED, TaskState.UP_FOR_RETRY})
-"""States of live tasks that need no slot."""
+_WITHOUT_SLOT = frozenset({TaskState.DEFERRED, TaskState.UP_FOR_RETRY})
 
 _CLEARED = frozenset({RunState.QUEUED, RunState.RUNNING})
 RUN_TRANSITIONS: dict[RunState, frozenset[RunState]] = {
@@ -95,6 +94,11 @@ TASK_TRANSITIONS: dict[TaskState, frozenset[TaskState]] = {
 }
 
 S = TypeVar("S", RunState, TaskState)
+
+
+def needs_slot(state: TaskState, *, keeps_slots: bool) -> bool:
+    """Return whether a live task needs its slots; one that keeps them does while it waits, too."""
+    return state not in _WITHOUT_SLOT or (keeps_slots and state is TaskState.DEFERRED)
 
 
 def advance_state(old: S, new: S) -> S:

@@ -1,6 +1,7 @@
 """Through a daemon: what waits, is watched, late, answered, failing fast, reset or partitioned."""
 
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -141,7 +142,16 @@ async def test_a_failure_stops_what_runs_and_skips_the_rest(client):
     assert (stopped.error.type, run.state) == ("FailFast", "success")
 
 
-async def test_a_run_that_exists_is_reset_and_one_ahead_starts_at_once(client, folder):
+async def test_tasks_wait_for_the_date_of_their_run(client):
+    date = datetime.now(UTC) + timedelta(seconds=5)
+    run, found = await ended(client, "at_its_date", logical_time=date)
+    assert found == {"moment": "success", "end": "success"}
+    assert datetime.fromisoformat(await result(client, run, "moment")) >= date
+    attempts = (await client.task(run.run_id, "moment")).attempt
+    assert attempts == 2
+
+
+async def test_a_run_that_exists_is_reset_and_one_with_a_date_is_found(client, folder):
     """And sensors of its tasks and runs see it; a run that is to start later is refused."""
     run, found = await ended(client, "resets")
     later = found.pop("later", None)
@@ -149,11 +159,12 @@ async def test_a_run_that_exists_is_reset_and_one_ahead_starts_at_once(client, f
     assert (folder / "counted").read_text() == "xxxx"
     runs = await runs_of(client, "counted", 2)
     assert len(runs) == 2
-    first = next(run for run in runs if run.logical_time is None or run.logical_time.year < 2100)
+    first = next(run for run in runs if run.logical_time is None or run.logical_time.year > 2020)
     assert await result(client, first, "count") == {"n": 1}
     if later is not None:
         refused = await client.task(run.run_id, "later")
-        assert (later, "run_after" in refused.error.message) == ("failed", True)
+        message = refused.error.message
+        assert (later, "run_after" in message, "logical_date" in message) == ("failed", True, True)
     _, found = await ended(client, "external")
     assert found == {"run": "success", "task": "success"}
 

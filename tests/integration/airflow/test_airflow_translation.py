@@ -14,6 +14,8 @@ from airflow.sdk import DAG, Asset, dag, task, task_group
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.python import ShortCircuitOperator
+from airflow.providers.standard.sensors.bash import BashSensor
+from airflow.task.priority_strategy import PriorityWeightStrategy
 
 orders = Asset("s3://lake/orders")
 
@@ -24,6 +26,19 @@ with DAG("classic", schedule="0 6 * * *", start_date=datetime.datetime(2026, 1, 
                         retry_delay=datetime.timedelta(seconds=7), retry_exponential_backoff=True)
     stop = ShortCircuitOperator(task_id="stop", python_callable=lambda: False)
     first >> bash >> stop
+
+class Tripled(PriorityWeightStrategy):
+    def get_weight(self, ti):
+        return 3 * ti.task.priority_weight
+
+with DAG("weighted", schedule=None):
+    first = EmptyOperator(task_id="first", priority_weight=4)
+    own = EmptyOperator(task_id="own", priority_weight=5, weight_rule=Tripled())
+    rule = "airflow.example_dags.plugins.decreasing_priority_weight_strategy"
+    EmptyOperator(task_id="named", weight_rule=f"{rule}.DecreasingPriorityStrategy")
+    first >> own >> EmptyOperator(task_id="none", priority_weight=0, weight_rule="absolute")
+    BashSensor.partial(task_id="sensor", mode="reschedule").expand(bash_command=["true"])
+    BashSensor(task_id="poking", bash_command="true")
 
 @dag(schedule=orders & Asset("plain"))
 def flow():
@@ -120,6 +135,16 @@ def test_a_classic_dag(dags):
     assert (first.kind, bash.upstream, stop.role) == ("empty", ("first",), "short_circuit")
     assert (bash.retries, bash.retry_delay, bash.retry_backoff, bash.pool) == (2, 7.0, 2.0, "db")
     assert bash.outlets == (AssetStructure("s3://lake/orders", "s3://lake/orders"),)
+
+
+def test_weights_are_those_of_the_rule(dags):
+    found = {task.task_id: task for task in dags["weighted"].tasks}
+    names = ("first", "own", "none", "sensor", "named")
+    assert [found[name].priority for name in names] == [9, 15, 0, 1, 4]
+    noted = "the weight rule {} gives one weight for all attempts and instances"
+    rules = {noted.format("DecreasingPriorityStrategy"), noted.format("Tripled")}
+    assert set(dags["weighted"].notes) == rules
+    assert (found["sensor"].reschedules, found["poking"].reschedules) == (True, False)
 
 
 def test_mapped_tasks_and_groups(dags):

@@ -8,6 +8,7 @@ from pubsubflow.errors import NotFound
 from pubsubflow.manager import Sweeper, SweeperSettings
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.manager.inbox import InboxItem
+from pubsubflow.model.limits.keys import FurtherKey, KeyPart
 from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.commands import CancelRun, ClearTasks, DeletePool, SetPool, StartRun
 from pubsubflow.model.wire.messages import Outcome, TaskError, encode
@@ -179,6 +180,51 @@ async def test_a_waiting_task_costs_no_slot_and_needs_one_to_go_on(harness):
     again = await harness.finish("w")
     assert [step.kind for step in again.message.journal] == ["wait"]
     await harness.until_states("success", "success")
+
+
+async def test_a_task_that_keeps_its_slots_has_them_while_it_waits(harness):
+    own = {"concurrency_key": "k", "keeps_slots": True}
+    await harness.load(dag("d", task("w", **own)), dag("e", task("t", concurrency_key="k")))
+    await start(harness, "d")
+    await start(harness, "e")
+    order = await harness.order("w")
+    waits = WaitSet("0", "it", (Wait("event", "x://e"),))
+    await harness.report(order.result(Outcome.DEFERRED, wait_set=encode(waits)))
+    assert await states(harness) == ["deferred", "ready"]
+    assert await counts(harness) == [(1, 1)]
+    await harness.post("e")
+    await harness.finish("w")
+    assert await counts(harness) == [(1, 0)]
+    await harness.finish("t")
+    assert await counts(harness) == [(0, 0)]
+
+
+async def test_a_task_that_keeps_its_slots_frees_them_when_its_run_ends(harness):
+    own = {"concurrency_key": "k", "keeps_slots": True}
+    await harness.load(dag("d", task("w", **own)), dag("e", task("t", concurrency_key="k")))
+    (run_id,) = await start(harness, "d")
+    await start(harness, "e")
+    order = await harness.order("w")
+    waits = WaitSet("0", "it", (Wait("event", "x://e"),))
+    await harness.report(order.result(Outcome.DEFERRED, wait_set=encode(waits)))
+    await harness.call(CancelRun(run_id))
+    await harness.finish("t")
+    assert await counts(harness) == [(0, 0)]
+
+
+async def test_a_task_needs_a_slot_of_each_of_its_keys(harness):
+    run = FurtherKey((KeyPart("run-"), KeyPart(path=("run", "run_id"))), 2)
+    each = task("each", over=(3,), concurrency_key="k", concurrency_limit=3, further_keys=(run,))
+    await harness.load(dag("d", each))
+    await start(harness, "d", runs=2)
+    running = ["queued", "queued", "ready", "queued", "ready", "ready"]
+    assert await states(harness) == running
+    await harness.finish("each")
+    assert await states(harness) == ["queued", "queued", "queued", "ready", "ready"]
+    for _ in range(5):
+        await harness.finish("each")
+    await harness.until_states("success", "success")
+    assert await harness.rows("SELECT * FROM slot") == []
 
 
 async def test_a_retry_gives_the_slot_back_only_while_it_waits(harness):

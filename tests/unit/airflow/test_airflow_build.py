@@ -80,6 +80,19 @@ def test_a_watched_asset_is_a_dataset_with_a_watch():
     )
 
 
+def _written(parts) -> str:
+    return "".join(part.text or f"{{{{ {'.'.join(part.path)} }}}}" for part in parts)
+
+
+def test_slots_of_the_pool_without_a_limit_do_not_count_and_waits_of_rescheduled_sensors():
+    spec = spec_of(
+        TaskStructure("wide", "BashOperator", pool_slots=3),
+        TaskStructure("sensor", "DateTimeSensor", limit_all=1, reschedules=True),
+    )
+    assert (spec.tasks[0].pool, spec.tasks[0].pool_slots) == (None, 1)
+    assert not spec.tasks[1].keeps_slots
+
+
 def test_limits_are_concurrency_keys():
     spec = spec_of(
         TaskStructure("all", "BashOperator", limit_all=2, limit_run=1),
@@ -87,12 +100,22 @@ def test_limits_are_concurrency_keys():
         TaskStructure("other", "BashOperator"),
         max_active_tasks=3,
     )
-    limits = {task.task_id: (task.concurrency_key, task.concurrency_limit) for task in spec.tasks}
-    assert limits == {
-        "all": ("airflow/flow/all", 2),
-        "run": ("airflow/flow/run/{{ run.run_id }}", 1),
-        "other": ("airflow/flow/{{ run.run_id }}", 3),
+    limits = {
+        task.task_id: [(task.concurrency_key, task.concurrency_limit)]
+        + [(_written(each.parts), each.limit) for each in task.further_keys]
+        for task in spec.tasks
     }
+    run = "{{ run.run_id }}"
+    assert limits == {
+        "all": [
+            ("airflow/flow/all", 2),
+            (f"airflow/flow/all/{run}", 1),
+            (f"airflow/flow/{run}", 3),
+        ],
+        "run": [(f"airflow/flow/run/{run}", 1), (f"airflow/flow/{run}", 3)],
+        "other": [(f"airflow/flow/{run}", 3)],
+    }
+    assert [task.keeps_slots for task in spec.tasks] == [True, True, False]
     assert [part.path for part in spec.tasks[2].key_parts if part.path] == [("run", "run_id")]
 
 

@@ -12,10 +12,15 @@ Handler = Callable[[Any, Any], Any]
 
 
 class UnsupportedError(RuntimeError):
-    """An attempt needs what is not there yet."""
+    """An attempt needs what is not there yet.
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what} is not supported by pubsubflow: see the table in its docs")
+    Args:
+        what: What is needed.
+        remedy: What to write in its place.
+    """
+
+    def __init__(self, what: str, remedy: str = "see the table in its docs") -> None:
+        super().__init__(f"{what} is not supported by pubsubflow: {remedy}")
 
 
 def answers(*names: str) -> Callable[[Handler], Handler]:

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLEntryOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
@@ -191,22 +192,32 @@ with DAG("resets", **OPTIONS):
     deferred = TriggerDagRunOperator(
         task_id="deferred", reset_dag_run=True, deferrable=True, **options
     )
-    ahead = TriggerDagRunOperator(
-        task_id="ahead",
+    dated = TriggerDagRunOperator(
+        task_id="dated",
         trigger_dag_id="counted",
-        logical_date=datetime(2100, 1, 1, tzinfo=UTC),
+        logical_date=datetime(2020, 1, 1, tzinfo=UTC),
         wait_for_completion=True,
         poke_interval=0.2,
     )
-    first >> again >> deferred >> ahead
+    first >> again >> deferred >> dated
     # Airflow 3.2 leaves it out, and starts the run at once.
     if "run_after" in TriggerDagRun.model_fields:
-        ahead >> TriggerDagRunOperator(
+        dated >> TriggerDagRunOperator(
             task_id="later", trigger_dag_id="counted", run_after=datetime(2100, 1, 1, tzinfo=UTC)
         )
 
+with DAG("at_its_date", **OPTIONS):
+
+    @task(retries=1, retry_delay=0)
+    def moment(ti=None):
+        if ti.try_number == 1:
+            raise RuntimeError("once")
+        return datetime.now(UTC).isoformat()
+
+    moment() >> EmptyOperator(task_id="end")
+
 with DAG("external", **OPTIONS):
-    same = {"execution_date_fn": lambda logical_date, **_: datetime(2100, 1, 1, tzinfo=UTC)}
+    same = {"execution_date_fn": lambda logical_date, **_: datetime(2020, 1, 1, tzinfo=UTC)}
     ExternalTaskSensor(
         task_id="run", external_dag_id="counted", deferrable=True, poll_interval=0.2, **same
     )
