@@ -7,6 +7,12 @@ from support.airflow_beside import Outcome, task_of
 
 _BAD = {"failed", "upstream_failed"}
 _FORKS = ("branch", "short_circuit")
+_MENDED = {
+    TriggerRule.ONE_SUCCESS,
+    TriggerRule.ONE_FAILED,
+    TriggerRule.ONE_DONE,
+    TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+}
 
 
 def racy_tasks(dag: DAG, outcomes: list[Outcome]) -> set[str]:
@@ -22,9 +28,27 @@ def racy_tasks(dag: DAG, outcomes: list[Outcome]) -> set[str]:
         outcomes: Its ends.
     """
     plan = Plan(dag.to_spec("", ""))
-    waiting = [
-        task.node for task in plan.spec.tasks for each in outcomes if _racy(plan, task, each)
+    racy = [task.node for task in plan.spec.tasks for each in outcomes if _racy(plan, task, each)]
+    return _with_followers(plan, racy)
+
+
+def mended_tasks(dag: DAG) -> set[str]:
+    """Return the tasks that Airflow 3.2 ends otherwise than later releases, with all that follows.
+
+    Those of a mapped group, with a rule that some instances can decide: there instances look at all
+    indexes rather than their own, or leave an instance without index behind, which skips others.
+
+    Args:
+        dag: The DAG.
+    """
+    plan = Plan(dag.to_spec("", ""))
+    mended = [
+        task.node for task in plan.spec.tasks if task.map_group and task.trigger_rule in _MENDED
     ]
+    return _with_followers(plan, mended)
+
+
+def _with_followers(plan: Plan, waiting: list[int]) -> set[str]:
     reached: set[int] = set()
     while waiting:
         node = waiting.pop()
