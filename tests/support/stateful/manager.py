@@ -12,6 +12,7 @@ from pubsubflow.model.schedule.checks import CHECK_PREFIX
 from pubsubflow.model.spec import DagSpec, RetryPolicy
 from pubsubflow.model.wire.commands import (
     CancelRun,
+    RequeueOrphans,
     SetPaused,
     SettleHeldEvents,
     StartRun,
@@ -38,6 +39,11 @@ OUTCOMES = [Outcome.SUCCESS] * 16 + [Outcome.FAILED] * 2 + [Outcome.CRASHED] * 2
 CHECKED = ["s0", "d0"]
 HELD = "SELECT event_id FROM held_event WHERE discarded_at IS NULL ORDER BY random() LIMIT 3"
 WAITING = "SELECT count(*) FROM check_result WHERE outcome = 'waiting'"
+RUNNING = """
+SELECT worker, run, node, map_index, attempt, delivery FROM task_live
+WHERE state = 'running' AND worker IS NOT NULL
+ORDER BY run, node, map_index
+"""
 CHECKS = """
 CREATE TABLE violation (what text);
 CREATE TABLE allowed (kind text, source text, target text);
@@ -162,6 +168,7 @@ class ManagerWorkload(RandomWorkload):
             self._pause: 3,
             self._unpause: 4,
             self._cancel: 2,
+            self._requeue_orphans: 6,
             self._new_version: 1,
             self.kill_connections: 1,
         }
@@ -218,6 +225,13 @@ class ManagerWorkload(RandomWorkload):
             with suppress(InvalidInput):  # it has ended, or is just changing
                 await self.call(CancelRun(run_id))
 
+    async def _requeue_orphans(self) -> None:
+        """Have tasks run again that a worker has, or has ended: a false alarm must do no harm."""
+        with suppress(StoreUnavailable):  # its connection was killed
+            rows = await self.harness.rows(RUNNING)
+            chosen = self.chance.sample(rows, min(len(rows), 3))
+            await self.call(RequeueOrphans(tuple((row[0], tuple(row)[1:]) for row in chosen)))
+
     async def _settle(self) -> None:
         """Release or discard some events that are held, or check them again."""
         with suppress(StoreUnavailable):  # its connection was killed
@@ -254,16 +268,20 @@ class ManagerWorkload(RandomWorkload):
                 order, f"w{self._names}b"
             )
             self._send_results(order, self.chance.sample(both, len(both)))
+        elif roll < 0.25:  # it runs for long
+            self._report_start(order)
+            orders.append(order)
         else:
-            if roll < 0.2:
-                self._publish(
-                    Subjects.STARTED,
-                    StartedMessage(*fence_of(order.message), f"w{self._names}", 1.0),
-                )
+            if roll < 0.35:
+                self._report_start(order)
             results = self._results(order, f"w{self._names}")
             if self.chance.random() < 0.2:
                 self.chance.shuffle(results)
             self._send_results(order, results)
+
+    def _report_start(self, order: Order) -> None:
+        started = StartedMessage(*fence_of(order.message), f"w{self._names}", 1.0)
+        self._publish(Subjects.STARTED, started)
 
     def _results(self, order: Order, worker: str) -> list:
         """Return a worker's messages about an order and the chain after it, until it dies."""
