@@ -48,7 +48,7 @@ def run_attempt(
         questions: Answers the attempt, and keeps what it says.
         legacy: Whether the context has the names of older versions, too.
     """
-    log = structlog.get_logger("task")
+    log = structlog.get_logger("task").bind()
     _answer_from(questions, order, dag)
     ti = _task_instance(dag, order)
     context = _context_of(ti, legacy=legacy)

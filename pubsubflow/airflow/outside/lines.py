@@ -7,8 +7,6 @@ import msgspec
 from pubsubflow.authoring.runtime.logger import TaskLogger
 
 _LEVELS = {"debug", "info", "warning", "error", "critical"}
-# What the task runner says of itself in each attempt; it is the page's to show.
-_NOISE = ("::group::", "::endgroup::", "Pushing xcom", "Done. Returned value was")
 _DROPPED = ("timestamp", "level", "event", "logger", "filename", "lineno", "error_detail")
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -30,8 +28,6 @@ class LogLines:
             print(line)  # noqa: T201 - the output of the task
             return
         event = str(record["event"])
-        if event.startswith(_NOISE):
-            return
         level = "error" if record["level"] == "critical" else record["level"]
         fields = {name: each for name, each in record.items() if name not in _DROPPED}
         for part in record.get("error_detail") or ():

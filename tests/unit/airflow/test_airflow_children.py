@@ -13,7 +13,7 @@ from pubsubflow.runner.frames import receive_frame
 REQUEST = ClientRequest("attempt", "/", "/", "one.py")
 
 
-def kept(control):
+def kept(control, *, ahead):
     """Take attempts until the stream ends, as a process that is reused."""
     while (handed := receive_handed(control)) is not None:
         handed.close()
@@ -21,7 +21,7 @@ def kept(control):
         control.sendall(IDLE)
 
 
-def waits(control):
+def waits(control, *, ahead):
     """Begin an attempt that never ends."""
     receive_handed(control).sock.sendall(b"begun")
     signal.pause()
@@ -41,7 +41,7 @@ def gone(children, child):
 
 def test_a_child_that_is_sent_away_ends():
     children = AttemptChildren(kept, lambda: None)
-    children.fork()
+    children.fork(ahead=True)
     (child,) = children.idle
     children.dismiss(child)
     gone(children, child)
@@ -57,7 +57,7 @@ def test_a_child_comes_back_and_is_used_first():
         said = child.read()
     with ours:
         assert ours.recv(1) == b""  # both have closed it
-    children.fork()
+    children.fork(ahead=True)
     children.came_back(child)
     ours, handed = client()
     with ours:

@@ -2,11 +2,10 @@
 
 import functools
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
-_DAY = "%Y-%m-%d"
-_PLAIN_DAY = "%Y%m%d"
+_DAY = timedelta(days=1)
 
 
 def add_old_names(context: dict[str, Any]) -> None:
@@ -36,20 +35,21 @@ def _dates(context: dict[str, Any]) -> dict[str, Any]:
         return {}
     start = context.get("data_interval_start") or logical
     end = context.get("data_interval_end") or logical
-    length = (end - start) or timedelta(days=1)
-    following, previous = (end if end != start else logical + length), logical - length
+    # Arithmetic of pendulum's moments is a tenth of what an attempt costs: only what is needed.
+    length = _DAY if end == start else end - start
+    following, previous = (logical + length if end == start else end), logical - length
     found: dict[str, Any] = {
         "execution_date": logical,
         "next_execution_date": following,
         "prev_execution_date": previous,
-        "latest_date": logical.strftime(_DAY),
+        "latest_date": date.isoformat(logical),
     }
-    day = timedelta(days=1)
-    moments = {"next": following, "prev": previous}
-    moments |= {"yesterday": logical - day, "tomorrow": logical + day}
-    for name, moment in moments.items():
-        found[f"{name}_ds"] = moment.strftime(_DAY)
-        found[f"{name}_ds_nodash"] = moment.strftime(_PLAIN_DAY)
+    today = logical.toordinal()
+    days = {"next": following, "prev": previous}
+    days |= {"yesterday": date.fromordinal(today - 1), "tomorrow": date.fromordinal(today + 1)}
+    for name, day in days.items():
+        found[f"{name}_ds"] = text = date.isoformat(day)
+        found[f"{name}_ds_nodash"] = text.replace("-", "")
     if "prev_data_interval_start_success" in context:
         found["prev_execution_date_success"] = context["prev_data_interval_start_success"]
     return found

@@ -14,6 +14,7 @@ from pubsubflow.airflow.inside.passing import Handed, receive_handed
 from pubsubflow.airflow.inside.processes.children import ENDED, IDLE
 from pubsubflow.airflow.inside.processes.learning import Learning
 from pubsubflow.airflow.inside.processes.output import Output
+from pubsubflow.airflow.inside.processes.written_pages import WrittenPages
 from pubsubflow.airflow.inside.wire import serve_wire
 from pubsubflow.airflow.protocol import AttemptReport, decode_order
 from pubsubflow.runner.process_state import (
@@ -36,22 +37,36 @@ class AttemptsProcess:
         found: What the file has made.
         output: The streams of this process.
         learning: Gets what the attempts have imported.
+        pages: The memory that attempts write to.
         reused: Whether it runs more than one.
     """
 
-    def __init__(self, found: Loaded, output: Output, learning: Learning, *, reused: bool) -> None:
+    def __init__(
+        self,
+        found: Loaded,
+        output: Output,
+        learning: Learning,
+        pages: WrittenPages,
+        *,
+        reused: bool,
+    ) -> None:
         self._found = found
         self._output = output
         self._learning = learning
+        self._pages = pages
         self._reused = reused
 
-    def serve(self, control: socket.socket) -> None:
+    def serve(self, control: socket.socket, *, ahead: bool) -> None:
         """Run attempts until the parent closes the stream, or this process is not to run more.
 
         Args:
             control: The stream from the parent.
+            ahead: Whether no attempt waits for this process yet.
         """
         state, patches = None, None
+        known = self._pages.known
+        if known and ahead:
+            self._pages.copy()
         if self._reused:
             adopt_orphans()
             state, patches = ProcessState(alone=True), Patches()
@@ -74,6 +89,8 @@ class AttemptsProcess:
             channel.end(report)
             channel.close()
             self._learning.end()
+            if not number and not known:
+                self._pages.note()
             if not stays or state is None:
                 return
             state.restore()

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from pubsubflow.airflow.inside.channel import GRACE_SECONDS
 from pubsubflow.airflow.inside.passing import Handed
@@ -18,7 +18,12 @@ from pubsubflow.runner.parent_death import end_with_parent
 ENDED, IDLE = b"e", b"i"
 ALL_SIGNALS = signal.valid_signals()
 
-Run = Callable[[socket.socket], None]
+
+class Run(Protocol):
+    """What a child does with its end of the stream; `ahead` if no attempt waits for it yet."""
+
+    def __call__(self, control: socket.socket, /, *, ahead: bool) -> None:
+        """Run attempts until the parent closes the stream."""
 
 
 class AttemptChild:
@@ -136,13 +141,13 @@ class AttemptChildren:
         """Give an attempt to a child that waits for one, or to a new one."""
         while True:
             if not self._idle:
-                self.fork()
+                self.fork(ahead=False)
             child = self._idle.pop()
             if child.take(handed):
                 return child
 
-    def fork(self) -> None:
-        """Fork a child that waits for an attempt."""
+    def fork(self, *, ahead: bool) -> None:
+        """Fork a child that waits for an attempt; `ahead` if there is none for it yet."""
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -150,18 +155,18 @@ class AttemptChildren:
         pid = os.fork()
         if pid == 0:
             parent = os.getppid()
-            _become_child(parent, signals, lambda: self._be_child(ours, theirs))
+            _become_child(parent, signals, lambda: self._be_child(ours, theirs, ahead=ahead))
         signal.pthread_sigmask(signal.SIG_SETMASK, signals)
         theirs.close()
         child = self._all[pid] = AttemptChild(pid, ours)
         self._idle.append(child)
 
-    def _be_child(self, ours: socket.socket, theirs: socket.socket) -> None:
+    def _be_child(self, ours: socket.socket, theirs: socket.socket, *, ahead: bool) -> None:
         ours.close()
         self._begin()
         for child in self._all.values():
             child.forget()
-        self._run(theirs)
+        self._run(theirs, ahead=ahead)
 
     def came_back(self, child: AttemptChild) -> None:
         """Keep a child for a further attempt, unless its last one was stopped."""

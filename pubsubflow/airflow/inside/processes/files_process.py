@@ -14,6 +14,7 @@ from pubsubflow.airflow.inside.processes.attempts import AttemptsProcess
 from pubsubflow.airflow.inside.processes.children import IDLE, AttemptChildren
 from pubsubflow.airflow.inside.processes.learning import Learning
 from pubsubflow.airflow.inside.processes.output import Output
+from pubsubflow.airflow.inside.processes.written_pages import WrittenPages
 from pubsubflow.airflow.protocol import BridgeSettings, ClientRequest
 
 _IDLE_SECONDS = 60.0
@@ -39,7 +40,10 @@ class FileProcess:
         self._wake, self._wake_writer = os.pipe()
         os.set_blocking(self._wake_writer, False)
         os.set_blocking(self._wake, False)
-        attempts = AttemptsProcess(found, output, self._learning, reused=settings.reuse)
+        self._pages = WrittenPages()
+        attempts = AttemptsProcess(
+            found, output, self._learning, self._pages, reused=settings.reuse
+        )
         self._children = AttemptChildren(attempts.serve, self._forget)
 
     def serve(self) -> None:
@@ -109,6 +113,7 @@ class FileProcess:
     def _learn(self) -> None:
         if not self._learning.learn():
             return
+        self._pages.forget()
         gc.freeze()
         for child in list(self._children.idle):
             if not child.used:  # it would import all that again
@@ -124,7 +129,7 @@ class FileProcess:
         """Fork children ahead of their attempts; end those that were not needed for long."""
         idle = self._children.idle
         while len(idle) < self._settings.ahead and len(self._children) < self._settings.attempts:
-            self._children.fork()
+            self._children.fork(ahead=True)
         unused = time.monotonic() - _IDLE_SECONDS
         while len(idle) > max(self._settings.ahead, 1) and idle[0].since < unused:
             self._children.dismiss(idle[0])

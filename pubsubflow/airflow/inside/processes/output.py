@@ -2,13 +2,17 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO
 
+import structlog
 from airflow.sdk.log import configure_logging
 
 _STANDARD = (1, 2)
+# What the task runner says of itself in each attempt: it is the page's to show. Each line that is
+# dropped first, before its secrets are masked, saves a fifth of a millisecond.
+_NOISE = ("::group::", "::endgroup::", "Pushing xcom", "Done. Returned value was")
 
 
 class Output:
@@ -24,6 +28,8 @@ class Output:
         # Masked here: the secrets of connections that are used are known in this process.
         lines = os.fdopen(self._lines, "wb", 0)
         configure_logging(json_output=True, output=lines, sending_to_supervisor=False)
+        # In place: loggers that are in use have the list.
+        structlog.get_config()["processors"].insert(0, _drop_noise)
 
     def use(self, descriptor: int) -> None:
         """Send all output to a file descriptor, which is closed."""
@@ -56,6 +62,12 @@ class Output:
         for stream in {sys.stdout, sys.stderr, *self._streams}:
             if stream is not None and not stream.closed:
                 stream.flush()
+
+
+def _drop_noise(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    if str(event.get("event")).startswith(_NOISE):
+        raise structlog.DropEvent
+    return event
 
 
 def _by_lines(standard: int) -> TextIO:

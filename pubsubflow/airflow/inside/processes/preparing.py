@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 from airflow.sdk.api.client import get_hostname
+from airflow.sdk.configuration import conf
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.listener import get_listener_manager
 from pydantic import JsonValue, TypeAdapter
@@ -37,6 +38,7 @@ def prepare_host() -> None:
     with suppress(Exception):  # it is found out again where it is needed
         get_hostname()
     _share_adapters()
+    _share_defaults()
 
 
 def _share_adapters() -> None:
@@ -45,6 +47,18 @@ def _share_adapters() -> None:
         shared: Any = functools.cache(TypeAdapter)
         shared(JsonValue)
         task_runner.TypeAdapter = shared
+
+
+def _share_defaults() -> None:
+    """Look defaults of the configuration up once: the SDK does so a dozen times in each attempt."""
+    look_up = conf.get_default_value
+    known = functools.cache(look_up)
+
+    def shared(section: str, key: str, **given: Any) -> Any:
+        found = known(section, key) if given.keys() <= {"fallback"} else None
+        return look_up(section, key, **given) if found is None else found
+
+    conf.get_default_value = shared
 
 
 def prepare_attempts(dags: Collection[Any]) -> None:
