@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from airflow import sdk
 from airflow.providers.standard.operators.bash import BashOperator
-from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
 from airflow.sdk import DAG, Asset, BaseOperator, Variable, task
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
@@ -63,8 +62,6 @@ with DAG("reaches", schedule=None, params={"run_id": ""}):
             sorted(names(prefix="reaching_")),
             {"row": 3} if store is None else store[STORED].get("mark"),
         ]
-
-    ExternalTaskSensor(task_id="exists", external_dag_id="reached", check_existence=True)
 
     other(), keeps()
 
