@@ -121,8 +121,7 @@ async def test_an_ended_wait_is_closed_and_not_cancelled(harness, source, run_tr
     await run_triggerer()
     number = await harness.add(label="a")
     await source.reported("a", "started")
-    await harness.rows("DELETE FROM trigger WHERE id = $1", number)
-    harness.order(number)
+    await harness.end(number)
     await source.reported("a", "closed")
     assert not source.count("a", "cancelled")
 

@@ -9,8 +9,9 @@ from msgspec import Raw, Struct
 
 from pubsubflow.errors import DefinitionError
 from pubsubflow.model.values.state import StateChange
-from pubsubflow.model.wire import heartbeat, messages, worker_requests
+from pubsubflow.model.wire import heartbeat, held_tasks, messages, worker_requests
 from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
+from pubsubflow.model.wire.held_tasks import HeldTasksReply, HeldTasksRequest
 from pubsubflow.model.wire.messages import (
     CancelMessage,
     EmittedEvent,
@@ -69,6 +70,8 @@ EXAMPLES = [
     ),
     TriggersChangedMessage(has_new=True, ended=(1, 2)),
     Chunk(b"data", 4),
+    HeldTasksRequest(((1, 2, -1, 1, 1),)),
+    HeldTasksReply(((1, 2, -1, 1, 1),)),
 ]  # fmt: skip
 DECODERS = {
     TaskMessage: messages.decode_task,
@@ -85,6 +88,8 @@ DECODERS = {
     RunInfo: messages.decode_run_info,
     Chunk: worker_requests.decode_chunk,
     EventInfo: msgspec.msgpack.Decoder(EventInfo).decode,
+    HeldTasksRequest: held_tasks.decode_held_request,
+    HeldTasksReply: held_tasks.decode_held_reply,
 }
 by_name = pytest.mark.parametrize("message", EXAMPLES, ids=lambda each: type(each).__name__)
 
@@ -123,10 +128,13 @@ def test_a_message_with_too_few_fields_is_refused(message):
 def test_the_examples_cover_every_message_that_is_an_array():
     arrays = {
         each
-        for each in (vars(messages) | vars(worker_requests) | vars(heartbeat)).values()
+        for each in (
+            vars(messages) | vars(worker_requests) | vars(heartbeat) | vars(held_tasks)
+        ).values()
         if isinstance(each, type) and issubclass(each, Struct) and each.__struct_config__.array_like
     }
     covered = set(map(type, EXAMPLES)) | {EmittedEvent, TaskError, RunTrace, StateChange}
+    covered.add(messages._ResultHeader)  # the first fields of a result, and no message
     covered |= {
         worker_requests.WantedRun,
         worker_requests.PreviousRun,
