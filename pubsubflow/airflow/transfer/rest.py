@@ -4,6 +4,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -33,9 +34,14 @@ class AirflowRest:
         self, url: str, *, token: str | None = None, user: tuple[str, str] | None = None
     ) -> None:
         # urllib would also open files.
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"--url {url}: an address of Airflow begins with http:// or https://")
-        self._url = url.rstrip("/")
+        parts = urlsplit(url)
+        place = parts.netloc.rpartition("@")[2]
+        if parts.scheme not in ("http", "https"):
+            address = f"{parts.scheme}://{place}"
+            raise ConfigError(
+                f"--url {address}: an address of Airflow begins with http:// or https://"
+            )
+        self._url = parts._replace(netloc=place).geturl().rstrip("/")
         self._token = token
         if token is None and user is not None:
             answer = self._request("/auth/token", {"username": user[0], "password": user[1]})

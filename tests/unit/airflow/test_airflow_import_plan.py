@@ -136,3 +136,12 @@ def test_no_server():
         AirflowRest("http://127.0.0.1:9", token="T").read()
     with pytest.raises(ConfigError, match="begins with http"):
         AirflowRest("file:///etc/passwd")
+
+
+def test_a_password_in_the_address_is_not_shown():
+    with pytest.raises(Unavailable) as raised:
+        AirflowRest("http://ann:secret@127.0.0.1:9", user=("ann", "secret"))
+    assert "http://127.0.0.1:9 does not answer" in str(raised.value)
+    with pytest.raises(ConfigError) as refused:
+        AirflowRest("ftp://ann:secret@127.0.0.1:9")
+    assert "secret" not in str(refused.value)

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from msgspec import Struct
 
@@ -92,8 +93,10 @@ def _source(
         raise ConfigError("name export files (--connections, --variables, …), or --url")
     if url is None:
         return files
-    name, password = os.environ.get("AIRFLOW_API_USER"), os.environ.get("AIRFLOW_API_PASSWORD")
-    user = (name, password or "") if name else None
+    parts = urlsplit(url)
+    name = os.environ.get("AIRFLOW_API_USER") or unquote(parts.username or "")
+    password = os.environ.get("AIRFLOW_API_PASSWORD") or unquote(parts.password or "")
+    user = (name, password) if name else None
     return AirflowRest(url, token=os.environ.get("AIRFLOW_API_TOKEN") or None, user=user).read()
 
 
