@@ -41,15 +41,19 @@ SELECT nextval('event_id'), gen_random_uuid(), d.id, '{}', now() - n * interval 
        now() - n * interval '1 second'
 FROM generate_series(1, $events) AS n
 JOIN (SELECT id, row_number() OVER () AS place FROM dataset) AS d ON d.place = 1 + n % 900;
+CREATE TEMPORARY TABLE old AS SELECT last_value + 1000 AS runs FROM run_number;
+SELECT setval('run_number', runs + $runs) FROM old;
 INSERT INTO run (id, run_id, dag, version, run_key, kind, state, params, cause, started_at,
                  ended_at)
-SELECT -n, gen_random_uuid(), dag_state.dag, dag_state.version, 'old:' || n, 'dataset',
+SELECT runs + n, gen_random_uuid(), dag_state.dag, dag_state.version, 'old:' || n, 'dataset',
        'success', '{}', 'history', now(), now()
-FROM generate_series(1, $runs) AS n
+FROM old, generate_series(1, $runs) AS n
 CROSS JOIN LATERAL (SELECT * FROM dag_state ORDER BY dag LIMIT 1) AS dag_state;
-INSERT INTO run_event (run, event, input) SELECT -n, n, 0 FROM generate_series(1, $runs) AS n;
+INSERT INTO run_event (run, event, input) SELECT runs + n, n, 0
+FROM old, generate_series(1, $runs) AS n;
 INSERT INTO task (run, node, map_index, attempt, state, ended_at)
-SELECT -n, 0, -1, 1, 'success', now() FROM generate_series(1, $runs) AS n;
+SELECT runs + n, 0, -1, 1, 'success', now() FROM old, generate_series(1, $runs) AS n;
+DROP TABLE old;
 """
 FILL_PENDING = """
 WITH made AS (

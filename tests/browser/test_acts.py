@@ -266,6 +266,22 @@ def test_many_runs_are_acted_on_by_selection_and_by_filter(tab, api, cli, comman
     expect(table.get_by_role("row", name=re.compile("failed"))).to_have_count(0)
 
 
+def test_what_was_chosen_stays_chosen_while_rows_leave_the_list(tab, api, cli):
+    """Somebody else settles a run whose dialog is open: the dialog is about it still."""
+    _, gone = (api.start("t_load", flag="/nowhere", rows=1) for _ in range(2))
+    tab.open("/ui/runs?dag=t_load&state=failed")
+    tab.get_by_role("checkbox", name=f"Select {gone}").check()
+    bar = tab.get_by_role("group", name="Actions on many runs")
+    bar.get_by_role("button", name="Retry").click()
+    dialog = tab.get_by_role("dialog", name="Retry the selected runs")
+    button = dialog.get_by_role("button", name="Retry 1 run")
+    expect(button).to_be_enabled()
+    cli(["pubsubflow", "runs", "mark", "success", gone])
+    expect(tab.locator("tbody tr", has_text=gone[-8:])).to_have_count(0)
+    button.click()
+    expect(tab.get_by_role("status").filter(has_text="0 runs retried, 1 left: ")).to_be_visible()
+
+
 def test_tasks_of_many_runs_are_marked_together(tab, api):
     runs = [api.start("t_load", flag="/nowhere", rows=1) for _ in range(2)]
     tab.open("/ui/tasks?dag=t_load&state=failed&task=read")

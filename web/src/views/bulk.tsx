@@ -81,6 +81,8 @@ export function BulkBar(props: BulkProps) {
 
 function BulkDialog(props: BulkProps & { verb: Verb; whole: boolean; close: () => void }) {
   const { kind, verb, whole } = props;
+  // As it was opened: rows leave the list below it, and what was selected still is what is meant.
+  const [selected] = useState(props.chosen);
   const [state, setState] = useState<Mark>("success");
   const [reason, setReason] = useState("");
   const [downstream, setDownstream] = useState(kind === "tasks");
@@ -97,7 +99,7 @@ function BulkDialog(props: BulkProps & { verb: Verb; whole: boolean; close: () =
   };
   const subjects = whole
     ? { filter: props.filter, limit: MOST }
-    : { runs: props.chosen.map(({ run_id, cleared, chosen }) => ({ run_id, cleared, ...(chosen && { chosen }) })) };
+    : { runs: selected.map(({ run_id, cleared, chosen }) => ({ run_id, cleared, ...(chosen && { chosen }) })) };
   const body = { action: verb, ...subjects, ...options };
   const route = `POST /api/v1/${kind}/bulk` as "POST /api/v1/runs/bulk";
   const plan = useResource(
@@ -120,7 +122,7 @@ function BulkDialog(props: BulkProps & { verb: Verb; whole: boolean; close: () =
       danger={verb === "cancel"}
       close={props.close}
       ready={count > 0}
-      cli={cliOf(props, options, plan.value)}
+      cli={cliOf({ ...props, chosen: selected }, options, plan.value)}
       request={{ method: "POST", path: `/api/v1/${kind}/bulk`, body: { action: verb, runs: exact, ...options } }}
       act={async () => {
         let done = 0;

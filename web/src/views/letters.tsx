@@ -157,7 +157,9 @@ function Bulk(props: BulkProps) {
 }
 
 /** Says of each letter what sending it would do, before any is sent. */
-function BulkDialog({ verb, body, about, done, close }: BulkProps & { close: () => void }) {
+function BulkDialog({ verb, about, done, close, ...opened }: BulkProps & { close: () => void }) {
+  // As it was opened: rows leave the list below it, and what was selected still is what is meant.
+  const [body] = useState(opened.body);
   const resend = verb === "Resend";
   const route = resend ? "POST /api/v1/dead-letters/resend" : "POST /api/v1/dead-letters/discard";
   const { ids, ...filter } = body;
