@@ -13,6 +13,7 @@ import contextlib
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from msgspec import Struct
 _KIB = 1024
 _UNIT = 1 if sys.platform == "darwin" else 1024
 _CLEAR, _RESET_PEAK = "/proc/self/clear_refs", b"5"
+_KEPT_SECONDS = 0.1
 _ALLOCATION_FACTOR = 2
 """Memory that is allocated and never touched costs nothing, and libraries do that: only what goes
 far beyond the limit is refused."""
@@ -71,6 +73,7 @@ class PeakMemory:
 
     def __init__(self) -> None:
         self._own, self._children = 0, _peak(resource.RUSAGE_CHILDREN)
+        self._floor, self._restart_at = 0, 0.0
 
     def read(self) -> int:
         """Return the peak since the start of the task, in bytes; 0 where it is not known."""
@@ -80,8 +83,15 @@ class PeakMemory:
         return found * _UNIT
 
     def restart(self) -> None:
-        """Begin anew with the next task."""
+        """Begin anew with the next task.
+
+        A peak that the last task has not raised stays for a moment: what a task that follows at
+        once is said to have held, the process held then or a moment ago.
+        """
         self._own, self._children = 0, _peak(resource.RUSAGE_CHILDREN)
+        now = time.monotonic()
+        if now < self._restart_at and _peak(resource.RUSAGE_SELF) == self._floor:
+            return
         try:
             # Opened each time: in a child that a task forks, the file would be the parent's.
             file = os.open(_CLEAR, os.O_WRONLY)
@@ -89,8 +99,10 @@ class PeakMemory:
                 os.write(file, _RESET_PEAK)
             finally:
                 os.close(file)
+            self._restart_at = now + _KEPT_SECONDS
         except OSError:  # another system, or the process may not look at itself
             self._own = _peak(resource.RUSAGE_SELF)
+        self._floor = _peak(resource.RUSAGE_SELF)
 
 
 def _peak(who: int) -> int:

@@ -8,7 +8,6 @@ import locale
 import operator
 import os
 import random
-import secrets
 import signal
 import socket
 import sys
@@ -19,12 +18,13 @@ from typing import Any, NamedTuple
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ALL = slice(None)
-_SEED_BITS = 256
+_SEED_BYTES = 32
 _SIGNALS = [
     number
     for number in signal.Signals
     if number not in {signal.SIGKILL, signal.SIGSTOP} and number in signal.valid_signals()
 ]
+_NUMBERS = [int(number) for number in _SIGNALS]  # which take half the time of enumerations
 
 
 class ProcessState:
@@ -68,7 +68,9 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        found = ((name, sys.modules.get(name)) for name in _PATCHED)
+        found = [(name, sys.modules.get(name)) for name in _PATCHED]
+        self._tags = [_tag_of(vars(each)) for _, each in found if each] if _HAS_TAGS else []
+        self._unchanged = [tag.value for tag in self._tags]
         self._modules = [
             (name, vars(each), dict(vars(each)), [*vars(each).values()])
             for name, each in found
@@ -77,7 +79,10 @@ class Patches:
 
     def changes(self) -> list[str]:
         """Return what has been replaced since, such as `time.sleep`."""
-        return [
+        versions = [tag.value for tag in self._tags]
+        if versions and versions == self._unchanged:
+            return []
+        found = [
             f"{name}.{key}"
             for name, now, then, values in self._modules
             # Finds nothing nearly always, and takes a third of what comparing both by key takes.
@@ -85,11 +90,49 @@ class Patches:
             for key, value in then.items()
             if now.get(key, value) is not value and callable(value)
         ]
+        if not found:
+            self._unchanged = versions
+        return found
+
+
+def _tag_of(each: dict[str, Any]) -> ctypes.c_uint64:
+    """Return where a dictionary keeps its version: behind references, type and length.
+
+    CPython counts the changes of all dictionaries, and keeps in each the count of its last one (PEP
+    509). So one that nobody has changed is known at a glance.
+    """
+    return ctypes.c_uint64.from_address(id(each) + object.__basicsize__ + _POINTER_BYTES)
+
+
+def _has_tags() -> bool:
+    """Return whether this interpreter keeps versions where they are looked for.
+
+    Later ones than 3.13 have none; there all of each dictionary is compared.
+    """
+    if sys.implementation.name != "cpython" or not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        return False
+    if dict.__basicsize__ < object.__basicsize__ + _POINTER_BYTES + ctypes.sizeof(ctypes.c_uint64):
+        return False
+    probe: dict[str, Any] = {"same": 0}
+    tag, seen = _tag_of(probe), []
+    for change in (
+        lambda: probe.update(same=1),
+        lambda: probe.update(new=2),
+        lambda: probe.pop("new"),
+    ):
+        before = tag.value
+        probe.get("same")
+        if tag.value != before:
+            return False
+        change()
+        seen += [before, tag.value]
+    return len(set(seen)) == len(seen) - 2
 
 
 def reseed() -> None:
     """Seed `random` anew: what follows must not depend on a seed that a task has set."""
-    random.seed(secrets.randbits(_SEED_BITS))  # half the work of `random.seed()`
+    # Half the work of `random.seed()`.
+    random.seed(int.from_bytes(os.urandom(_SEED_BYTES), sys.byteorder))
 
 
 class _Part(NamedTuple):
@@ -98,14 +141,14 @@ class _Part(NamedTuple):
     write: Callable[[Any], Any]
 
 
-def _directory() -> str | None:
+def _directory() -> bytes | None:
     try:
-        return os.getcwd()  # noqa: PTH109 - a text to compare
+        return os.getcwdb()  # noqa: PTH109 - bytes to compare, which are not decoded
     except FileNotFoundError:
         return None
 
 
-def _set_directory(directory: str | None) -> None:
+def _set_directory(directory: bytes | None) -> None:
     if directory is not None:
         os.chdir(directory)
 
@@ -130,7 +173,7 @@ def _umask() -> int:
 
 def _handlers() -> list[Any]:
     # The function below `signal.getsignal`, which makes enumerations of 60 answers.
-    return [_signal.getsignal(number) for number in _SIGNALS]
+    return [*map(_signal.getsignal, _NUMBERS)]
 
 
 def _set_handlers(handlers: list[Any]) -> None:
@@ -155,6 +198,8 @@ def _set_decimal_context(_: tuple[Any, ...]) -> None:
     decimal.setcontext(decimal.Context())  # as `decimal.DefaultContext` has it
 
 
+_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
+_HAS_TAGS = _has_tags()
 _PATCHED = ("builtins", "os", "time", "socket", "subprocess", "json", "random", "threading")
 _PARTS = (
     _Part("working directory", _directory, _set_directory),

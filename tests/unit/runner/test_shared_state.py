@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pubsubflow.runner import process_state
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.runner.process_state import Patches, ProcessState
 from pubsubflow.runner.shared_state import SharedState
@@ -151,3 +153,31 @@ def test_no_task_begins_in_a_process_that_another_has_changed(steps):
         assert len(left) <= 1
     finally:
         before.restore()
+
+
+@pytest.fixture(params=[True, False], ids=["versions of dictionaries", "without them"])
+def patches(request, monkeypatch):
+    monkeypatch.setattr(process_state, "_HAS_TAGS", request.param and process_state._HAS_TAGS)
+    return Patches()
+
+
+def test_a_function_is_found_replaced_until_it_is_put_back(patches):
+    then = time.sleep
+    try:
+        time.sleep = print
+        assert patches.changes() == patches.changes() == ["time.sleep"]
+    finally:
+        time.sleep = then
+    assert patches.changes() == patches.changes() == []
+
+
+def test_what_is_added_to_a_module_does_not_hide_what_is_replaced_later(patches, monkeypatch):
+    monkeypatch.setattr(time, NAME, 1, raising=False)
+    assert patches.changes() == []
+    monkeypatch.setitem(vars(os), "getpid", print)
+    assert patches.changes() == ["os.getpid"]
+
+
+def test_this_interpreter_has_versions_of_dictionaries():
+    expected = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
+    assert expected == process_state._HAS_TAGS
