@@ -5,7 +5,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib import import_module
 from typing import Any
 
@@ -74,6 +74,7 @@ class FunctionSignature:
                 if name not in self.contexts
             ]
         )
+        self._fitting: set[tuple[int, tuple[str, ...]]] = set()
 
     @property
     def names(self) -> list[str]:
@@ -101,7 +102,13 @@ class FunctionSignature:
             TypeError: The function cannot be called like that.
             msgspec.ValidationError: A value does not fit the annotated Struct or dataclass.
         """
+        # Whether a call fits depends on the number and the names of its arguments alone.
+        shape = len(args), tuple(kwargs)
+        if shape in self._fitting:
+            return partial(self.function, *args, **dict.fromkeys(self.contexts, context), **kwargs)
         bound = self._given.bind(*args, **kwargs)
+        if self._passes_on(args):
+            self._fitting.add(shape)
         for name, wanted in self._conversions.items():
             if name in bound.arguments:
                 bound.arguments[name] = msgspec.convert(
@@ -119,6 +126,15 @@ class FunctionSignature:
             {name: filled[name] for name in self._all.parameters if name in filled},
         )
         return lambda: self.function(*full.args, **full.kwargs)
+
+    def _passes_on(self, args: tuple[Any, ...]) -> bool:
+        """Return whether the function gets what users give as it is, and the context by name."""
+        changed = self._conversions or self._optional or self.event is not None
+        if changed or self._rest is not None:
+            return False
+        kinds = [self._all.parameters[name].kind for name in self.contexts]
+        by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        return not kinds or (not args and all(kind in by_name for kind in kinds))
 
     def _fill_names(self, context: Context, filled: dict[str, Any]) -> None:
         """Fill `ti=None` and the like, and `**context`, as Airflow does; what is given stays."""
