@@ -131,6 +131,8 @@ class AsyncRunner:
         ended = anyio.Event()
         self._channel = AsyncChannel(self._sock, self._on_frame, ended.set)
         async with anyio.create_task_group() as self._group:
+            # Not by `anyio.CancelScope`, which finds out anew which event loop runs.
+            self._new_scope = type(self._group.cancel_scope)
             await ended.wait()
             self._group.cancel_scope.cancel()
 
@@ -221,7 +223,7 @@ class AsyncRunner:
         frame: bytes | None = None
         timer = None
         execution.started_at = time.time()
-        with anyio.CancelScope() as task.scope:
+        with self._new_scope() as task.scope:
             if seconds is not None:
                 task.scope.deadline = anyio.current_time() + seconds
                 timer = self._report_if_running_later(task, seconds)

@@ -120,7 +120,7 @@ class Assignment:
         returned: Whether its message is returned to the queue.
         buffered_lines: Output that is not published yet; `buffered_bytes` is its size.
         log_bytes: Size of the node's whole output.
-        log_sequence: The number of its next LogMessage.
+        log_sequence: The number of its next LogMessage; 0 before the first.
         timeout_timer: Ends the node at its timeout.
         position: Its place among the assignments of its runner, from 1: its number in frames.
         losses: How often its process died while it ran beside others.
@@ -179,8 +179,7 @@ class Assignment:
         self.timeout_timer: asyncio.TimerHandle | None = None
         self.buffered_lines: list[str] = []
         self.buffered_bytes = 0
-        self.log_bytes = 0
-        self.log_sequence = _first_log_sequence()
+        self.log_bytes = self.log_sequence = 0
 
     @property
     def fence(self) -> Fence:
@@ -247,6 +246,8 @@ class Assignment:
 
     def encode_log(self) -> bytes:
         """Return the buffered output as an encoded LogMessage, and clear the buffer."""
+        if not self.log_sequence:
+            self.log_sequence = _first_log_sequence()
         message = LogMessage(*self.fence, self.log_sequence, "".join(self.buffered_lines))
         self.buffered_lines.clear()
         self.buffered_bytes = 0

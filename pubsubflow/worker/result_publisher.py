@@ -132,8 +132,9 @@ class ResultPublisher:
         """Publish the buffered output."""
         if assignment.buffered_lines:
             subject = Subjects.inbound(Subjects.LOG, assignment.header.run)
+            payload = assignment.encode_log()
             name = f"l.{self._worker}.{assignment.number}.{assignment.log_sequence}"
-            self._send(subject, assignment.encode_log(), name, None)
+            self._send(subject, payload, name, None)
 
     def return_to_queue(self, assignment: Assignment, delay_seconds: float | None = None) -> None:
         """Return a message to its queue, unless it is acknowledged already."""
