@@ -99,7 +99,7 @@ def _tag_of(each: dict[str, Any]) -> ctypes.c_uint64:
     """Return where a dictionary keeps its version: behind references, type and length.
 
     CPython counts the changes of all dictionaries, and keeps in each the count of its last one (PEP
-    509). So one that nobody has changed is known at a glance.
+    509), by which an unchanged one is known at a glance.
     """
     return ctypes.c_uint64.from_address(id(each) + object.__basicsize__ + _POINTER_BYTES)
 
