@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from pubsubflow.airflow.outside.hosts import AirflowHosts, elsewhere_of
 from pubsubflow.alerts import AlertService
 from pubsubflow.alerts.announcer import Announcer
 from pubsubflow.alerts.bundles import CallbackBundles
@@ -38,7 +37,6 @@ from pubsubflow.child_calls.catalogue import PluginCatalogue
 from pubsubflow.child_calls.simulation import Simulations
 from pubsubflow.deliveries import DeliveryService
 from pubsubflow.instruments import Instrument
-from pubsubflow.lineage import Lineage
 from pubsubflow.loader import Loader
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.manager.metrics import ManagerMetrics
@@ -78,8 +76,12 @@ from pubsubflow.worker import ResultStore, Worker
 from pubsubflow.worker.executors.settings import load_executor
 
 if TYPE_CHECKING:
+    from pubsubflow.airflow.outside.hosts import AirflowHosts
     from pubsubflow.metrics.exposition import Exposition
 
+# Of those who have Airflow's files, an endpoint of lineage, or a reader of metrics.
+airflow_hosts = lazy_module("pubsubflow.airflow.outside.hosts")
+lineage = lazy_module("pubsubflow.lineage")
 exposition = lazy_module("pubsubflow.metrics.exposition")
 log = structlog.get_logger()
 
@@ -219,7 +221,8 @@ class Composition:
         if not settings.url:
             return None
         database = _built(self._resources.store).database
-        return Lineage(database=database, bus=self._bus, settings=settings)
+        service: Service = lineage.Lineage(database=database, bus=self._bus, settings=settings)
+        return service
 
     def _timers(self) -> Service:
         timers = Timers(_built(self._resources.store).database)
@@ -231,8 +234,11 @@ class Composition:
         if airflow is None:
             return None
         fork_server = _built(self._resources.fork_server)
-        self._airflow_hosts = AirflowHosts(airflow.bundles, fork_server, airflow.folder)
-        return self._airflow_hosts
+        hosts: AirflowHosts = airflow_hosts.AirflowHosts(
+            airflow.bundles, fork_server, airflow.folder
+        )
+        self._airflow_hosts = hosts
+        return hosts
 
     def _loader(self) -> Service | None:
         if self._dags is None:
@@ -254,7 +260,7 @@ class Composition:
             read_variables=_built(self._resources.store).variables.read_plain,
             on_progress=self.on_import,
             kinds=hosts.kinds if hosts else None,
-            elsewhere=elsewhere_of(airflow.bundles) if airflow else None,
+            elsewhere=airflow_hosts.elsewhere_of(airflow.bundles) if airflow else None,
             compiled=self.compiled,
         )
         if hosts is not None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 
 from pubsubflow.config import Config
 from pubsubflow.errors import StoreRestored
-from pubsubflow.model.lazy_import import lazy_module
+from pubsubflow.model.lazy_import import defer_package, lazy_module
 from pubsubflow.processes import open_processes
 from pubsubflow.roles import ROLES, check_roles
 from pubsubflow.services import run_services
@@ -98,8 +99,10 @@ def leave_garbage_alone() -> None:
     gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
-def _import_services() -> None:
+def import_services() -> None:
     """Import all services, without a search for garbage among what is made for good."""
+    # The server needs nothing of its client, which reads all certificates of the machine.
+    defer_package("aiohttp", __version__=version("aiohttp"))
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -184,7 +187,7 @@ class Daemon:
                     roles=roles,
                     dags=dags,
                     embedded=embedded,
-                    meanwhile=_import_services,
+                    meanwhile=import_services,
                 )
             )
             opened = await stack.enter_async_context(

@@ -6,21 +6,22 @@ imported, and little is imported here.
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import structlog
 from anyio import to_thread
 from msgspec import Struct
 
-from pubsubflow.airflow.outside.hosts import AirflowBundle, find_bundles, hosts_folder
 from pubsubflow.config import Config
 from pubsubflow.connection_shares import share_open_files
 from pubsubflow.embedded import EmbeddedServers, check_space
 from pubsubflow.embedded.os_account import choose_account
 from pubsubflow.errors import ConfigError
 from pubsubflow.loader.settings import PRELOAD
+from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.open_files import OpenFileLimit
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.task_account import (
@@ -31,6 +32,10 @@ from pubsubflow.runner.task_account import (
     needed_paths,
 )
 
+if TYPE_CHECKING:
+    from pubsubflow.airflow.outside.hosts import AirflowBundle
+
+hosts = lazy_module("pubsubflow.airflow.outside.hosts")
 log = structlog.get_logger(__name__)
 
 
@@ -53,7 +58,7 @@ class DaemonProcesses(Struct, frozen=True, kw_only=True):
 class AirflowResources(Struct, frozen=True):
     """The bundles of Airflow's files, and the folder of their hosts' sockets."""
 
-    bundles: list[AirflowBundle]
+    bundles: "list[AirflowBundle]"
     folder: Path
 
 
@@ -82,29 +87,54 @@ async def open_processes(
     config = share_open_files(limit.now, config, roles)
     if embedded:
         check_space(config.home)
+    # A new cluster takes longest, and its processes need the cores: the zygote comes after it.
+    is_first = embedded and not (config.bundles or (config.home / "postgres" / "data").exists())
+    runs_code = bool(roles & {"worker", "triggerer"}) or ("scheduler" in roles and dags is not None)
+    find_account = cache(partial(find_task_account, config, embedded))
+
+    def prepare() -> None:
+        meanwhile()
+        if is_first and runs_code:
+            find_account()
+
     async with AsyncExitStack() as stack:
-        fork_server, airflow = None, None
-        if roles & {"worker", "triggerer"} or ("scheduler" in roles and dags is not None):
-            account = await to_thread.run_sync(find_task_account, config, embedded)
-            if config.bundles:
-                # Before the processes that find the hosts by their environment.
-                find = partial(find_bundles, config.bundles, config.home, account)
-                bundles = await to_thread.run_sync(find)
-                airflow = AirflowResources(bundles, stack.enter_context(hosts_folder(account)))
-            fork_server = await stack.enter_async_context(
-                ForkServer.start(preload=PRELOAD, open_files=limit.before, account=account)
-            )
-        servers = None
+        start_fork_server = partial(
+            _start_fork_server, stack, config, find_account, open_files=limit.before
+        )
+        fork_server, airflow, servers = None, None, None
+        if runs_code and not is_first:
+            fork_server, airflow = await start_fork_server()
         if embedded:
             servers = await stack.enter_async_context(
-                EmbeddedServers(config.home, meanwhile=meanwhile)
+                EmbeddedServers(config.home, meanwhile=prepare)
             )
             config = _with_addresses(config, servers)
         else:
-            meanwhile()
+            prepare()
+        if runs_code and is_first:
+            fork_server, airflow = await start_fork_server()
         yield DaemonProcesses(
             config=config, fork_server=fork_server, servers=servers, airflow=airflow
         )
+
+
+async def _start_fork_server(
+    stack: AsyncExitStack,
+    config: Config,
+    find_account: Callable[[], TaskAccount | None],
+    *,
+    open_files: int,
+) -> tuple[ForkServer, AirflowResources | None]:
+    account, airflow = await to_thread.run_sync(find_account), None
+    if config.bundles:
+        # Before the processes that find the hosts by their environment.
+        find = partial(hosts.find_bundles, config.bundles, config.home, account)
+        bundles = await to_thread.run_sync(find)
+        airflow = AirflowResources(bundles, stack.enter_context(hosts.hosts_folder(account)))
+    fork_server = await stack.enter_async_context(
+        ForkServer.start(preload=PRELOAD, open_files=open_files, account=account)
+    )
+    return fork_server, airflow
 
 
 def find_task_account(config: Config, embedded: bool) -> TaskAccount | None:  # noqa: FBT001

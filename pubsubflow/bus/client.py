@@ -17,10 +17,11 @@ from typing import Any
 import structlog
 
 from pubsubflow.errors import BusUnavailable
-from pubsubflow.model.lazy_import import hidden
+from pubsubflow.model.lazy_import import deferred, hidden
 
-# Websockets alone need it, and each process that a worker starts elsewhere waits for its import.
-with hidden("aiohttp"):
+# Each process that a worker starts elsewhere waits for these imports: websockets alone need the
+# first, and streams are read and made without the second.
+with hidden("aiohttp"), deferred("nats.js"):
     import nats.errors
     from nats.aio import transport
     from nats.aio.client import Client

@@ -5,15 +5,16 @@ connection is made, against the resolved address: DNS rebinding gains nothing.
 """
 
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
 
 import aiohttp
+import anyio
 import msgspec
-from aiohttp import DummyCookieJar
+from anyio import to_thread
 from msgspec.structs import replace
 
 from pubsubflow.deliveries.settings import DeliverySettings
@@ -33,14 +34,14 @@ class Sender:
     """Sends events; see `open`.
 
     Args:
-        session: Returns the session that holds the connections.
+        session: Returns the session that holds the connections, opened for the first event.
         settings: Limits and timeouts.
         now: Returns the current time.
     """
 
     def __init__(
         self,
-        session: Callable[[], aiohttp.ClientSession],
+        session: Callable[[], Awaitable["aiohttp.ClientSession"]],
         settings: DeliverySettings,
         now: Callable[[], datetime],
     ) -> None:
@@ -57,13 +58,24 @@ class Sender:
         allow_private: Callable[[], bool],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> AsyncIterator[Self]:
-        """Open the connection pools; they close when the block ends."""
-        # Two pools: once private addresses are refused, no open connection to one may be used.
-        async with (
-            _session(settings, socket_of) as everywhere,
-            _session(settings, public_socket_of) as public,
-        ):
-            yield cls(lambda: everywhere if allow_private() else public, settings, now)
+        """Return a sender whose connection pools close when the block ends."""
+        async with AsyncExitStack() as stack:
+            pools: dict[bool, aiohttp.ClientSession] = {}
+            opening = anyio.Lock()
+
+            async def session() -> "aiohttp.ClientSession":
+                # Two pools: once private addresses are refused, no open connection to one may be
+                # used.
+                private = allow_private()
+                async with opening:
+                    if private not in pools:
+                        # In a thread: its first use imports it.
+                        await to_thread.run_sync(getattr, aiohttp, "ClientSession")
+                        pool = _session(settings, socket_of if private else public_socket_of)
+                        pools[private] = await stack.enter_async_context(pool)
+                return pools[private]
+
+            yield cls(session, settings, now)
 
     async def send(
         self, subscription: EventSubscription, event: CloudEvent, key: bytes
@@ -78,7 +90,8 @@ class Sender:
 
     async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> ReceiverReply:
         try:
-            async with self._session().post(
+            session = await self._session()
+            async with session.post(
                 url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 text = await self._read(response)
@@ -92,7 +105,7 @@ class Sender:
         after = read_retry_after(response.headers.get("Retry-After"), self._now())
         return ReceiverReply(response.status, reason, after)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> str:
+    async def _read(self, response: "aiohttp.ClientResponse") -> str:
         """Read the beginning of an answer, as one line of text.
 
         A longer answer is not drained, so its connection cannot be used again.
@@ -108,7 +121,7 @@ class Sender:
 
 def _session(
     settings: DeliverySettings, make_socket: Callable[[tuple[Any, ...]], socket.socket]
-) -> aiohttp.ClientSession:
+) -> "aiohttp.ClientSession":
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=settings.max_connections,
@@ -116,7 +129,7 @@ def _session(
             socket_factory=make_socket,
         ),
         timeout=aiohttp.ClientTimeout(total=settings.timeout_seconds),
-        cookie_jar=DummyCookieJar(),
+        cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "pubsubflow"},
         auto_decompress=False,
     )

@@ -132,7 +132,7 @@ class Home:
             ConfigError: The folder cannot be written.
         """
         with translate_errors(self.path):
-            write_private(self.path / "owner", msgspec.json.encode(owner))
+            write_private(self.path / "owner", msgspec.json.encode(owner), durable=False)
 
     def secrets(self) -> Secrets:
         """Return the servers' credentials, created at the first call.
@@ -232,13 +232,16 @@ def read_owner(home: Path) -> HomeOwner | None:
     return None
 
 
-def write_private(path: Path, content: bytes, owner: tuple[int, int] | None = None) -> None:
+def write_private(
+    path: Path, content: bytes, owner: tuple[int, int] | None = None, *, durable: bool = True
+) -> None:
     """Write a file atomically, readable by its owner alone.
 
     Args:
         path: The file.
         content: Its whole content.
         owner: User and group id; the daemon's own if None.
+        durable: Whether to wait until it is on disk: not for what each start writes anew.
     """
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
@@ -248,7 +251,8 @@ def write_private(path: Path, content: bytes, owner: tuple[int, int] | None = No
             os.fchown(descriptor, *owner)
         file.write(content)
         file.flush()
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     draft.replace(path)
 
 

@@ -170,7 +170,8 @@ class NatsServer:
 
     def _spawn(self, name: str, port: int) -> Child:
         config = self._home.nats / "nats.conf"
-        write_private(config, msgspec.json.format(msgspec.json.encode(self._config(name, port))))
+        text = msgspec.json.format(msgspec.json.encode(self._config(name, port)))
+        write_private(config, text, durable=False)
         output = self._log.open()
         try:
             return Child.spawn(

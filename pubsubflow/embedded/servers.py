@@ -136,7 +136,8 @@ class EmbeddedServers:
             secrets = self._home.secrets()
             self._nats = NatsServer(self._home, secrets.nats_token, self._requested_nats_port)
             self._postgres = PostgresServer(self._home, secrets.postgres_password, self._cache)
-            await _start(self._nats, self._postgres, meanwhile=self._meanwhile)
+            # The one first that takes longer.
+            await _start(self._postgres, self._nats, meanwhile=self._meanwhile)
         except BaseException:
             await self._stop()
             raise

@@ -49,7 +49,7 @@ class HttpTransport:
         settings: The endpoint.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, settings: LineageSettings) -> None:
+    def __init__(self, session: "aiohttp.ClientSession", settings: LineageSettings) -> None:
         self._session = session
         self._url = settings.url
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -19,15 +20,50 @@ class _LazyModule(ModuleType):
     """
 
     def __getattr__(self, name: str) -> Any:
-        try:
+        with _shortages_translated(self.__name__):
             value = getattr(import_module(self.__name__), name)
-        except ImportError as error:
-            # The linker says in words alone why it cannot open a library.
-            if (shortage := os.strerror(errno.EMFILE)) in str(error):
-                raise OSError(errno.EMFILE, shortage, self.__name__) from error
-            raise
         setattr(self, name, value)
         return value
+
+
+class _LazyPackage(ModuleType):
+    """A package whose own code runs when one of its names is used; its modules need not have it."""
+
+    _lock = RLock()
+    _running = False
+
+    def __getattr__(self, name: str) -> Any:
+        with _shortages_translated(self.__name__):
+            below = f"{self.__name__}.{name}"
+            if importlib.util.find_spec(below) is not None:
+                return import_module(below)
+            with self._lock:
+                if type(self) is _LazyPackage and not self._running:
+                    self._run()
+        return ModuleType.__getattribute__(self, name)
+
+    def _run(self) -> None:
+        """Run the package's code; one that fails runs again for the next name."""
+        spec = self.__spec__
+        if spec is None or spec.loader is None:
+            raise ImportError(f"{self.__name__} has no code", name=self.__name__)
+        self._running = True
+        try:
+            spec.loader.exec_module(self)
+        finally:
+            del self._running
+        self.__class__ = ModuleType  # type: ignore[assignment] # a module from now on
+
+
+@contextmanager
+def _shortages_translated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        # The linker says in words alone why it cannot open a library.
+        if (shortage := os.strerror(errno.EMFILE)) in str(error):
+            raise OSError(errno.EMFILE, shortage, name) from error
+        raise
 
 
 def lazy_module(name: str) -> ModuleType:
@@ -41,6 +77,46 @@ def lazy_module(name: str) -> ModuleType:
     if importlib.util.find_spec(name) is None:
         raise ModuleNotFoundError(f"no module named {name!r}", name=name)
     return _LazyModule(name)
+
+
+def defer_package(name: str, **attributes: object) -> None:
+    """Have a package run its own code when one of its names is first used, if it is not loaded yet.
+
+    Its modules can be imported before that, by those who need not what the package gathers.
+
+    Args:
+        name: The package.
+        attributes: What its modules read from it, which runs its code if it is left out.
+
+    Raises:
+        ModuleNotFoundError: The package is not installed.
+    """
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        raise ModuleNotFoundError(f"no module named {name!r}", name=name)
+    package = _LazyPackage(name)
+    package.__spec__, package.__path__ = spec, spec.submodule_search_locations or []
+    package.__file__, package.__loader__ = spec.origin, spec.loader
+    package.__package__ = name
+    vars(package).update(attributes)
+    sys.modules[name] = package
+
+
+@contextmanager
+def deferred(name: str) -> Iterator[None]:
+    """Have those who import a module below a package meanwhile do so when they first use it."""
+    parent, _, own = name.rpartition(".")
+    if name in sys.modules:
+        yield
+        return
+    stand_in = sys.modules[name] = _LazyModule(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+    setattr(sys.modules[parent], own, stand_in)
 
 
 def attributes_so_far(module: object) -> Mapping[str, Any]:

@@ -14,7 +14,8 @@ from typing import cast
 
 import anyio
 import structlog
-from aiohttp import StreamReader, web
+from aiohttp import web
+from aiohttp.streams import StreamReader
 from aiohttp.typedefs import Handler
 
 from pubsubflow.api.http.problems import PROBLEM, BadRequest, problem_document

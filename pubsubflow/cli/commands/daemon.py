@@ -15,6 +15,7 @@ from anyio import to_thread
 
 from pubsubflow.cli import output
 from pubsubflow.cli.commands.local.settings import check_no_airflow
+from pubsubflow.cli.coroutines import complete
 from pubsubflow.cli.shell.parameter import Parameter
 from pubsubflow.cli.status_line import StatusLine
 from pubsubflow.config import Config, load_config
@@ -341,12 +342,24 @@ async def _in_thread(write: Callable[..., None], *arguments: object) -> None:
 
 async def _greet(home: Path, url: str) -> None:
     """Print the URL, the home folder, the DAGs and how to stop the daemon."""
-    try:
-        async with target.client_for_home(home) as client:
-            found: DagPage | PubsubflowError = await client.dags()
-    except PubsubflowError as error:
-        found = error
+    # In a thread: the first requests of others need not wait for the imports of a client.
+    found = await to_thread.run_sync(_list_dags, home, abandon_on_cancel=True)
     await _in_thread(_print_greeting, home, url, found)
+
+
+def _list_dags(home: Path) -> "DagPage | PubsubflowError":
+    """Return the DAGs, or why they cannot be listed."""
+
+    async def read() -> "DagPage":
+        # Few attempts: a daemon that is stopped meanwhile waits for this thread.
+        async with target.client_for_home(home, blocking=True, retries=1) as client:
+            page: DagPage = await client.dags()
+            return page
+
+    try:
+        return complete(read())
+    except PubsubflowError as error:
+        return error
 
 
 def _print_greeting(home: Path, url: str, dags: "DagPage | PubsubflowError") -> None:
