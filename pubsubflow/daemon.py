@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pubsubflow.composition import Composition
     from pubsubflow.model.source.compiled import CompiledFolder
     from pubsubflow.resources import DaemonResources
+    from pubsubflow.runner.forkserver import ForkServer
 
 # With all services and their libraries, which are imported while the processes get ready.
 _COMPOSITION = "pubsubflow.composition"
@@ -85,6 +86,8 @@ async def run_daemon(
                 log.info("daemon.started", url=daemon.url, roles=sorted(roles))
                 if roles - {"worker"}:
                     group.start_soon(_import_schemas)
+                if daemon.fork_server is not None:
+                    group.start_soon(daemon.fork_server.import_later)
                 await daemon.stopped.wait()
         finally:
             group.cancel_scope.cancel()
@@ -194,6 +197,11 @@ class Daemon:
                 resources.open_resources(processes, roles=roles)
             )
             yield cls(opened, roles=roles, dags=dags, compiled=compiled, on_import=on_import)
+
+    @property
+    def fork_server(self) -> "ForkServer | None":
+        """What forks the processes of user code, if a role has any."""
+        return self._resources.fork_server
 
     @property
     def url(self) -> str:

@@ -23,7 +23,7 @@ from pubsubflow.errors import ConfigError
 from pubsubflow.loader.settings import PRELOAD
 from pubsubflow.model.lazy_import import lazy_module
 from pubsubflow.open_files import OpenFileLimit
-from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.forkserver import RUNNER_MODULES, ForkServer
 from pubsubflow.runner.task_account import (
     AUTO,
     TaskAccount,
@@ -99,7 +99,12 @@ async def open_processes(
 
     async with AsyncExitStack() as stack:
         start_fork_server = partial(
-            _start_fork_server, stack, config, find_account, open_files=limit.before
+            _start_fork_server,
+            stack,
+            config,
+            find_account,
+            open_files=limit.before,
+            later=RUNNER_MODULES if "worker" in roles else (),
         )
         fork_server, airflow, servers = None, None, None
         if runs_code and not is_first:
@@ -124,6 +129,7 @@ async def _start_fork_server(
     find_account: Callable[[], TaskAccount | None],
     *,
     open_files: int,
+    later: tuple[str, ...],
 ) -> tuple[ForkServer, AirflowResources | None]:
     account, airflow = await to_thread.run_sync(find_account), None
     if config.bundles:
@@ -132,7 +138,7 @@ async def _start_fork_server(
         bundles = await to_thread.run_sync(find)
         airflow = AirflowResources(bundles, stack.enter_context(hosts.hosts_folder(account)))
     fork_server = await stack.enter_async_context(
-        ForkServer.start(preload=PRELOAD, open_files=open_files, account=account)
+        ForkServer.start(preload=PRELOAD, open_files=open_files, account=account, later=later)
     )
     return fork_server, airflow
 

@@ -26,7 +26,9 @@ from pubsubflow.runner.zygote import REQUEST, STATUS, ChildCall, ZygoteSetup
 
 log = structlog.get_logger(__name__)
 
-PRELOAD = ("pubsubflow", "pubsubflow.runner.main")
+RUNNER_MODULES = ("pubsubflow.runner.main", "uvloop", "anyio._backends._asyncio")
+"""What processes of tasks begin with."""
+PRELOAD = ("pubsubflow", *RUNNER_MODULES)
 _STOP_SECONDS = 5.0
 _FAILED_STARTS = 3
 _RETRY_SECONDS = 1.0
@@ -52,13 +54,10 @@ class _Zygote:
         self._children: dict[int, ChildState] = {}
 
     @classmethod
-    def spawn(
-        cls, preload: Sequence[str], open_files: int, account: TaskAccount | None
-    ) -> "_Zygote":
+    def spawn(cls, setup: ZygoteSetup) -> "_Zygote":
         ours, theirs = socket.socketpair()
         package = str(Path(pubsubflow.__file__).parent.parent)
-        python_path = os.environ.get("PYTHONPATH")
-        search = os.pathsep.join(filter(None, (package, python_path)))
+        search = os.pathsep.join(filter(None, (package, setup.python_path)))
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "pubsubflow.runner.zygote", str(theirs.fileno())],
@@ -67,11 +66,14 @@ class _Zygote:
                 start_new_session=True,
                 env=_environment() | {"PYTHONPATH": search},
             )
-        path = [place or str(Path.cwd()) for place in sys.path]
-        setup = ZygoteSetup(os.getpid(), path, python_path, list(preload), open_files, account)
         send_frame(ours, msgspec.msgpack.encode(setup))
         ours.settimeout(0)
         return cls(process, ours)
+
+    async def import_later(self) -> None:
+        """Have it import what is left."""
+        async with self._sending:
+            await self._send(REQUEST.pack(0), [])
 
     async def request(self, state: ChildState, fds: Sequence[int]) -> None:
         """Request a fork, unless the zygote is gone: then the child has ended.
@@ -165,11 +167,17 @@ class ForkServer:
     """
 
     def __init__(
-        self, preload: Sequence[str], open_files: int = 0, account: TaskAccount | None = None
+        self,
+        preload: Sequence[str],
+        open_files: int = 0,
+        account: TaskAccount | None = None,
+        later: Sequence[str] = (),
     ) -> None:
         self.account = account
-        self._preload = preload
+        self._preload = list(preload)
+        self._later = list(later)
         self._open_files = open_files
+        self._later_requested = False
         self._zygote: _Zygote | None = None
         self._changed = anyio.Event()
 
@@ -181,6 +189,7 @@ class ForkServer:
         preload: Sequence[str] = PRELOAD,
         open_files: int = 0,
         account: TaskAccount | None = None,
+        later: Sequence[str] = (),
     ) -> AsyncIterator[Self]:
         """Run a fork server for the length of the context; its children end with it.
 
@@ -190,17 +199,25 @@ class ForkServer:
             preload: Modules that are imported once, before all forks. They must start no thread.
             open_files: Soft limit of open files of the children; 0 for the daemon's own.
             account: The account of the children; None for the daemon's own.
+            later: Further modules, which are imported by `import_later`.
 
         Raises:
             ServiceStopped: The zygote ended several times before it was ready (in a group).
         """
-        server = cls(preload, open_files, account)
+        server = cls(preload, open_files, account, later)
         async with anyio.create_task_group() as group:
             await group.start(server._supervise)
             try:
                 yield server
             finally:
                 group.cancel_scope.cancel()
+
+    async def import_later(self) -> None:
+        """Have what is left imported, now that no start waits for it: children then share it."""
+        if self._later and not self._later_requested:
+            zygote = await self._ready_zygote()
+            self._later_requested = True
+            await zygote.import_later()
 
     def environment(self) -> dict[str, str]:
         """Return the environment that children begin with."""
@@ -270,7 +287,17 @@ class ForkServer:
     async def _spawn(self) -> _Zygote:
         while True:
             try:
-                return _Zygote.spawn(self._preload, self._open_files, self.account)
+                return _Zygote.spawn(
+                    ZygoteSetup(
+                        os.getpid(),
+                        [place or str(Path.cwd()) for place in sys.path],
+                        os.environ.get("PYTHONPATH"),
+                        self._preload,
+                        self._open_files,
+                        self.account,
+                        self._later,
+                    )
+                )
             except OSError as error:
                 # For a moment no file can be opened, or no process started: the daemon goes on.
                 log.warning("forkserver.start_failed", error=str(error))
@@ -282,3 +309,5 @@ class ForkServer:
         self._zygote = zygote
         self._changed.set()
         self._changed = anyio.Event()
+        if self._later_requested:
+            await zygote.import_later()

@@ -6,6 +6,7 @@ It is single-threaded and does nothing but fork and reap. It is started by `Fork
 - first, one frame `Setup`;
 - each request is 8 bytes (its number) with three file descriptors: the child's socket, stdout and
   stderr. The child reads what to call as the first frame from its own socket;
+- a request without file descriptors has it import what is left, see `ZygoteSetup.later`;
 - each answer is a `STATUS`: number, pid, exit code. Number 0 stands for an exit, or with pid 0 for
   the zygote being ready. A negative pid is the errno of a fork that failed.
 """
@@ -49,6 +50,7 @@ class ZygoteSetup(msgspec.Struct, frozen=True, array_like=True):
         path: The daemon's `sys.path`.
         python_path: The value of PYTHONPATH that children see.
         preload: Modules to import before the first fork.
+        later: Modules to import on request, once no start waits for it any more.
         open_files: Soft limit of open files of the children; 0 for the daemon's own.
         account: The account of the children; None for the daemon's own.
     """
@@ -59,6 +61,7 @@ class ZygoteSetup(msgspec.Struct, frozen=True, array_like=True):
     preload: list[str]
     open_files: int = 0
     account: TaskAccount | None = None
+    later: list[str] = []
 
 
 class ChildCall(msgspec.Struct, frozen=True, array_like=True):
@@ -75,7 +78,7 @@ class Zygote:
         control: The stream to the daemon.
         wake: A pair; the second end gets a byte per signal, see `signal.set_wakeup_fd`.
         lifeline: A pipe whose writing end only this process has.
-        account: The account of the children; None for its own.
+        setup: What the daemon has it do.
     """
 
     def __init__(
@@ -83,9 +86,10 @@ class Zygote:
         control: socket.socket,
         wake: tuple[socket.socket, socket.socket],
         lifeline: tuple[int, int],
-        account: TaskAccount | None = None,
+        setup: ZygoteSetup,
     ) -> None:
-        self._account = account
+        self._account = setup.account
+        self._later = setup.later
         self._control = control
         self._wake, self._wake_writer = wake
         self._lifeline = lifeline
@@ -115,6 +119,9 @@ class Zygote:
                     return None
                 if not data:
                     return None
+                if not fds:
+                    self._import_later()
+                    continue
                 child = self._fork(REQUEST.unpack(data)[0], fds)
                 if child is not None:
                     return child
@@ -127,6 +134,14 @@ class Zygote:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
         kill_orphans(())
+
+    def _import_later(self) -> None:
+        modules, self._later = self._later, []
+        for module in modules:
+            # A child that needs it will import it, and say why that fails.
+            with contextlib.suppress(ImportError, OSError):
+                importlib.import_module(module)
+        _settle()
 
     def _fork(self, number: int, fds: list[int]) -> Callable[[], None] | None:
         # A signal between the fork and the child's own handlers would wake the zygote's pipe, which
@@ -253,7 +268,13 @@ def _prepare(control: socket.socket) -> Zygote:
     set_inspectable(allowed=False)  # who controls it controls all its children
     for module in setup.preload:
         importlib.import_module(module)
-    return Zygote(control, (wake, wake_writer), os.pipe(), setup.account)
+    return Zygote(control, (wake, wake_writer), os.pipe(), setup)
+
+
+def _settle() -> None:
+    """Keep the collector from what is loaded: in the children it would copy the shared pages."""
+    gc.collect()
+    gc.freeze()
 
 
 def _run_child(child: Callable[[], None]) -> NoReturn:
@@ -276,12 +297,9 @@ def _run_child(child: Callable[[], None]) -> NoReturn:
 
 def main() -> None:
     """Serve the daemon over the socket whose file descriptor is the first argument."""
-    # Freezing what is loaded keeps the collector from touching it in the children, which would
-    # copy the pages that they share with the zygote.
     gc.disable()
     zygote = _prepare(socket.socket(fileno=int(sys.argv[1])))
-    gc.collect()
-    gc.freeze()
+    _settle()
     child = zygote.serve()
     if child is not None:
         _run_child(child)

@@ -16,6 +16,7 @@ from asyncpg.pool import PoolConnectionProxy
 from pubsubflow.errors import ConfigError, StoreConflict, StoreLocked, StoreUnavailable
 from pubsubflow.model.json_values import MAX_DEPTH, is_nested_deeper, json_text
 from pubsubflow.store.metrics import StoreMetrics
+from pubsubflow.store.servers.array_types import declare_array_types
 from pubsubflow.store.servers.hosts import WritableHost, end_when_unheard, split_hosts
 from pubsubflow.store.servers.settings import PostgresSettings
 
@@ -123,6 +124,7 @@ async def _set_up_connection(connection: "asyncpg.Connection[asyncpg.Record]") -
             encoder=json_text,
             decoder=_json_value,
         )
+    declare_array_types(connection)
 
 
 class Database:

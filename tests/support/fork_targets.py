@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 from pubsubflow.runner.frames import receive_frame, send_frame
@@ -74,3 +75,8 @@ def _is_open(fd: int) -> bool:
 def nap(sock: socket.socket, argument: bytes) -> None:
     send_frame(sock, b"up")
     time.sleep(1000)
+
+
+def list_modules(sock: socket.socket, names: bytes) -> None:
+    """Say which of some modules are imported at the start."""
+    send_frame(sock, b" ".join(name for name in names.split() if name.decode() in sys.modules))

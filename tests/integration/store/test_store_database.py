@@ -1,6 +1,8 @@
 """The connection to Postgres: what is worth a retry and what is not."""
 
 import re
+from datetime import UTC, datetime
+from uuid import UUID
 
 import anyio
 import asyncpg
@@ -9,8 +11,9 @@ import pytest
 
 from pubsubflow.errors import ConfigError, StoreConflict, StoreUnavailable
 from pubsubflow.store.database import Database, begin_transaction
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.manager_transaction import BATCH, ManagerTransaction, batch_statement
 from pubsubflow.store.named_queries import SQL
+from pubsubflow.store.servers.array_types import ARRAY_TYPES
 from pubsubflow.store.servers.settings import PostgresSettings
 from pubsubflow.store.triggers import LeaseChecksum, TriggerLeases
 from support.truncated_database import truncated, truncated_database  # noqa: F401 - fixtures
@@ -214,3 +217,40 @@ async def test_a_search_whose_connection_is_killed_is_an_outage(database):
             await connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
     async with database.search() as connection:
         assert await connection.fetchval("SELECT 1") == 1
+
+
+async def test_no_statement_needs_a_look_at_the_types_of_the_server(database, monkeypatch):
+    """Such a look takes a connection longer than all else that it begins with."""
+
+    async def refuse(_connection, types, _timeout):
+        raise AssertionError(types)
+
+    async with database.connection() as connection:
+        catalog = await connection.fetch(
+            "SELECT typname::text AS name, typarray::int AS array, oid::int AS element"
+            " FROM pg_type WHERE typname = ANY($1::text[])",
+            list(ARRAY_TYPES),
+        )
+        assert {row["name"]: (row["array"], row["element"]) for row in catalog} == ARRAY_TYPES
+        monkeypatch.setattr(asyncpg.Connection, "_introspect_types", refuse)
+        for query in (*SQL.values(), batch_statement(BATCH), batch_statement(BATCH, single=True)):
+            await connection.prepare(query)
+
+
+async def test_arrays_of_all_types_come_back(database):
+    moment = datetime(2026, 11, 30, 1, 2, 3, tzinfo=UTC)
+    values = {
+        "bool": [True, None],
+        "bytea": [b"\x00\xff", b""],
+        "int2": [-1, 32767],
+        "int4": [-1, None, 2**31 - 1],
+        "int8": [-(2**63), 2**63 - 1],
+        "float8": [0.5, None],
+        "timestamptz": [moment, None],
+        "uuid": [UUID(int=1)],
+        "jsonb": [{"a": [1, None]}, None, 'é,{}"'],
+    }
+    assert values.keys() == ARRAY_TYPES.keys()
+    async with database.connection() as connection:
+        for name, array in values.items():
+            assert await connection.fetchval(f"SELECT $1::{name}[]", array) == array

@@ -172,6 +172,25 @@ async def test_many_forks_at_once_while_the_zygote_is_killed(server):
     assert sorted(answers) == list(range(20))
 
 
+async def test_modules_that_can_wait_are_imported_for_children_once_asked():
+    names = b"pubsubflow.runner.frames wave sched"
+
+    async def imported() -> bytes:
+        async with await server.fork(f"{HERE}:list_modules", names) as child:
+            return await child.receive()
+
+    later = ("wave", "no_such_module_here", "sched")
+    async with ForkServer.start(preload=(), later=later) as server:
+        assert await imported() == b"pubsubflow.runner.frames"
+        await server.import_later()
+        await server.import_later()  # they are imported once
+        assert await imported() == names
+        os.kill(server._zygote._process.pid, signal.SIGKILL)
+        with anyio.fail_after(20):
+            while (found := await imported()) != names:  # the next zygote has yet to be asked
+                assert found == b"pubsubflow.runner.frames"
+
+
 async def test_children_end_with_the_server():
     async with ForkServer.start() as server:
         child = await server.fork(f"{HERE}:burn")
