@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import chain, islice
 from operator import is_
 from types import ModuleType
 from typing import Any
@@ -29,9 +30,6 @@ _WATCHED = frozenset(
     }
 )
 _WATCHED_BELOW = ("pubsubflow.authoring.", "pubsubflow.operators.", "pubsubflow_")
-_Watched = tuple[Mapping[str, Any], tuple[str, ...], tuple[Any, ...]]
-"""A namespace, and the names and values that it had."""
-
 _SIGNALS = sorted(signal.valid_signals())
 
 
@@ -52,7 +50,7 @@ class CleanSlate:
             if name in _WATCHED or name.startswith(_WATCHED_BELOW)
             for each in _namespaces(sys.modules[name])
         ]
-        self._watched = [(each, tuple(each), tuple(each.values())) for each in namespaces]
+        self._watched = _Watched(namespaces)
 
     def wipe(self) -> bool:
         """Forget what an import has loaded; return whether nothing else of it is left."""
@@ -67,7 +65,7 @@ class CleanSlate:
                 return False  # it is never unloaded
             del sys.modules[name]
         whole = self._modules <= sys.modules.keys()
-        return whole and self._facts == _facts() and all(map(_is_kept, self._watched))
+        return whole and self._facts == _facts() and self._watched.are_kept()
 
     def _place(self, module: ModuleType | None) -> str | None:
         """Return where in the bundle a module lies; None if it lies elsewhere."""
@@ -91,13 +89,39 @@ def _namespaces(module: ModuleType) -> list[Mapping[str, Any]]:
     return [own, *(vars(each) for each in classes if each.__module__ == module.__name__)]
 
 
-def _is_kept(watched: _Watched) -> bool:
-    """Return whether a namespace has what it had; it may have got more, as lazy names."""
-    namespace, names, values = watched
-    # Names keep their order, and new ones come last: most are as they were, and found so at once.
-    if len(namespace) >= len(names) and all(map(is_, namespace, names)):
-        return all(map(is_, namespace.values(), values))
-    return all(map(is_, map(namespace.get, names), values))
+class _Watched:
+    """Namespaces, with the names and values that they had.
+
+    Args:
+        namespaces: Several hundred: they are compared after each import, most often as one.
+    """
+
+    def __init__(self, namespaces: Iterable[Mapping[str, Any]]) -> None:
+        self._namespaces = tuple(namespaces)
+        self._note()
+
+    def are_kept(self) -> bool:
+        """Return whether each has what it had; it may have got more, as lazy names."""
+        # Names keep their order, and new ones come last.
+        if [*chain.from_iterable(self._namespaces)] == self._names:
+            # By identity: what is put in the place of something else may say that it equals it.
+            return all(map(is_, self._all_values(), self._values))
+        names, values = iter(self._names), iter(self._values)
+        for namespace, size in zip(self._namespaces, self._sizes, strict=True):
+            of_names, of_values = islice(names, size), islice(values, size)
+            if not all(map(is_, map(namespace.get, of_names), of_values)):
+                return False
+        # Else all later imports would be compared one namespace after the other, too.
+        self._note()
+        return True
+
+    def _note(self) -> None:
+        self._sizes = [*map(len, self._namespaces)]
+        self._names = [*chain.from_iterable(self._namespaces)]
+        self._values = [*self._all_values()]
+
+    def _all_values(self) -> Iterator[Any]:
+        return chain.from_iterable([each.values() for each in self._namespaces])
 
 
 def _facts() -> tuple[Any, ...]:

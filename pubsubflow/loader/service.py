@@ -272,10 +272,28 @@ class Loader:
     def _read(self) -> Snapshot:
         with self._cache.filling():
             snapshot = self._reader.read()
-            for bundle in snapshot.bundles.values():
-                self._cache.open(bundle.hash, bundle.manifest)
+            try:
+                self._open(snapshot)
+            except FileNotFoundError:
+                # What cleans up caches has removed files, or one was written to.
+                self._reader.forget()
+                snapshot = self._reader.read()
+                self._open(snapshot)
         self._cache.trim()
         return snapshot
+
+    def _open(self, snapshot: Snapshot) -> None:
+        for bundle in snapshot.bundles.values():
+            self._cache.open(bundle.hash, bundle.manifest)
+
+    def _content(self, file: BundleFile) -> bytes:
+        """Return what a file of a bundle holds; one that the cache has lost is read again."""
+        try:
+            return self._cache.read(file)
+        except FileNotFoundError:
+            self._reader.forget()
+            self.look_again()
+            raise
 
     def _unreadable(self, error: OSError) -> Snapshot:
         """Return the last snapshot with an error: the DAGs stay as they are."""
@@ -367,7 +385,7 @@ class Loader:
         found = self._state.bundles.get(bundle)
         if found is None or bundle in self._stored_bundles:
             return
-        save = partial(self._store.save_bundle, bundle, found.manifest, self._cache.read)
+        save = partial(self._store.save_bundle, bundle, found.manifest, self._content)
         await _retry_until_available(save)
         self._stored_bundles.add(bundle)
         log.info("loader.bundle_stored", bundle=bundle, files=len(found.manifest.files))

@@ -123,6 +123,10 @@ class SnapshotReader:
         errors = dict(found.error for found in bases.values() if found.error is not None)
         return self._snapshot(scan, errors)
 
+    def forget(self) -> None:
+        """Have all files read again: some that the cache had are not there any more."""
+        self._known.clear()
+
     def _snapshot(self, scan: FolderScan, errors: dict[str, str]) -> Snapshot:
         files = {}
         for file in self._folder.dag_files(scan):
@@ -146,7 +150,7 @@ class SnapshotReader:
         scan: FolderScan,
     ) -> None:
         """Add a file to its bundle, unless it exceeds a limit or cannot be read."""
-        if known is None or known[0] != signature or not self._is_kept(known[1]):
+        if known is None or known[0] != signature:
             try:
                 known = self._ingest(path, signature)
             except OSError as error:
@@ -178,9 +182,6 @@ class SnapshotReader:
         # One that was written just now may be written once more without another time.
         settled = time.time_ns() - signature.modified_ns > _SETTLED_NS
         return (signature if settled else _UNSETTLED, file)
-
-    def _is_kept(self, file: BundleFile) -> bool:
-        return not self._cache.missing(Manifest("", "", {"": file}))
 
     def _bundle(self, base: str, found: _Base) -> Bundle | None:
         before = self._bundles.get(base)

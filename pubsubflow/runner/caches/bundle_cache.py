@@ -11,29 +11,25 @@ new/                what is being made; a rename puts it in its place
 
 import errno
 import fcntl
-import hashlib
 import os
 import shutil
-import stat
 import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
-from typing import BinaryIO
 
 import structlog
 
 from pubsubflow.model.source.bundles import BundleFile, Manifest
+from pubsubflow.runner.caches.content_files import ContentFiles, is_intact
 from pubsubflow.runner.task_account import TaskAccount
 
 log = structlog.get_logger(__name__)
 
-# Every file gets this time, so that one that was written to afterwards is recognised.
-_TIME_NS = 946_684_800 * 10**9
-_READ_BYTES = 1 << 20
 _STALE_SECONDS = 3600.0
+_CHECK_SECONDS = 10.0
+_UNLISTED_SHARE = 16
 _FOLDERS = ("files", "bundles", "locks", "new")
 _NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP)
 
@@ -54,10 +50,11 @@ class BundleCache:
         self._account = account
         self._max_bytes = max_bytes
         self._held: dict[str, int] = {}
+        self._checked: dict[str, float] = {}
+        self._listed: tuple[float, int] | None = None
         self._mutex = threading.Lock()
-        self._grown = True
-        self._numbers = count()
         self._make_folders()
+        self._files = ContentFiles(f"{folder}/files", f"{folder}/new", self._make_folders)
 
     def _make_folders(self) -> None:
         """Make what is missing: what cleans up caches may have removed it since."""
@@ -88,21 +85,12 @@ class BundleCache:
         return {
             file.hash: file.size
             for file in manifest.files.values()
-            if not (_is_intact(self._file(file), file) or self._copy_other_mode(file))
+            if not (self._files.has(file) or self._files.copy_other_mode(file))
         }
 
     def add(self, data: bytes, *, executable: bool = False) -> BundleFile:
         """Keep a content."""
-        file = BundleFile(hashlib.sha256(data).hexdigest(), len(data), executable)
-        if not _is_intact(self._file(file), file):
-            path = self._new()
-            try:
-                path.write_bytes(data)
-                self._place(path, file)
-            except OSError:
-                path.unlink(missing_ok=True)
-                raise
-        return file
+        return self._files.add(data, executable=executable)
 
     def ingest(self, source: Path, max_bytes: int, root: Path | None = None) -> BundleFile | None:
         """Keep a copy of a file; one of more bytes is refused, with None.
@@ -116,40 +104,12 @@ class BundleCache:
         Raises:
             OSError: It cannot be read, or the disk is full.
         """
-        # A pipe that took the file's place since it was looked at would block the open.
-        descriptor = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as reader:
-            facts = os.fstat(descriptor)
-            if not stat.S_ISREG(facts.st_mode):
-                raise OSError(errno.EINVAL, "it is not a regular file")
-            if root is not None and self._account is not None:
-                _check_link(descriptor, root, self._account)
-            executable = bool(facts.st_mode & stat.S_IXUSR)
-            if facts.st_size < _READ_BYTES:
-                data = reader.read(_READ_BYTES)
-                if len(data) < _READ_BYTES:  # it has not grown meanwhile
-                    return None if len(data) > max_bytes else self.add(data, executable=executable)
-                reader.seek(0)
-            return self._ingest_large(reader, max_bytes, executable=executable)
-
-    def _ingest_large(
-        self, reader: BinaryIO, max_bytes: int, *, executable: bool
-    ) -> BundleFile | None:
-        path = self._new()
-        try:
-            with path.open("wb") as writer:
-                digest, size = _copy(reader, writer, max_bytes)
-            if size > max_bytes:
-                return None
-            file = BundleFile(digest, size, executable)
-            self._place(path, file)
-        finally:
-            path.unlink(missing_ok=True)
-        return file
+        folder = None if root is None else str(root)
+        return self._files.ingest(str(source), max_bytes, folder, self._account)
 
     def read(self, file: BundleFile) -> bytes:
         """Return a content that is here."""
-        return self._file(file).read_bytes()
+        return Path(self._files.path(file)).read_bytes()
 
     def open(self, bundle: str, manifest: Manifest) -> Path:
         """Return the folder of a bundle, made where needed, and keep it until it is released.
@@ -157,17 +117,22 @@ class BundleCache:
         All its files must be here; see `missing`.
 
         Raises:
-            OSError: The disk is full, or a file is missing.
+            FileNotFoundError: A file is missing, or was written to.
+            OSError: The disk is full.
         """
         with self._mutex:
             lock = self._folder / "locks" / bundle
             if bundle in self._held and not lock.exists():  # the cache was removed meanwhile
-                os.close(self._held.pop(bundle))
+                self._let_go(bundle)
             if bundle not in self._held:
                 self._held[bundle] = self._lock(bundle)
             path = self._folder / "bundles" / bundle
-            if not _is_whole(path, manifest):
-                self._make(path, manifest)
+            # Not each time: every process that is forked for the bundle comes here.
+            checked = self._checked.get(bundle, 0.0)
+            if not checked or time.monotonic() - checked > _CHECK_SECONDS or not path.is_dir():
+                if not _is_whole(path, manifest):
+                    self._make(path, manifest)
+                self._checked[bundle] = time.monotonic()
             os.utime(lock)
             return path
 
@@ -175,11 +140,15 @@ class BundleCache:
         """Release all bundles but these."""
         with self._mutex:
             for bundle in [each for each in self._held if each not in keep]:
-                os.close(self._held.pop(bundle))
+                self._let_go(bundle)
 
     def trim(self) -> None:
-        """Remove what was used longest ago and is in no use, until the rest fits."""
-        if not self._grown:
+        """Remove what was used longest ago and is in no use, until the rest fits.
+
+        The files are not listed as long as they must fit: what other processes have added counts
+        when they are listed, at the latest after this one has added a sixteenth of the limit.
+        """
+        if not self._may_be_full():
             return
         descriptor = os.open(self._folder / "filling", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -188,30 +157,50 @@ class BundleCache:
         except BlockingIOError:
             return
         else:
-            self._grown = False
-            self._trim()
+            self._files.placed_bytes = 0
+            self._listed = time.monotonic(), self._trim()
         finally:
             os.close(descriptor)
+
+    def _may_be_full(self) -> bool:
+        placed = self._files.placed_bytes
+        if self._listed is None:
+            return True
+        at, size = self._listed
+        return placed > 0 and (
+            size + placed > self._max_bytes
+            or placed > self._max_bytes // _UNLISTED_SHARE
+            or time.monotonic() - at > _STALE_SECONDS
+        )
 
     def close(self) -> None:
         """Release all bundles."""
         with self._mutex:
-            while self._held:
-                os.close(self._held.popitem()[1])
+            for bundle in tuple(self._held):
+                self._let_go(bundle)
+
+    def _let_go(self, bundle: str) -> None:
+        os.close(self._held.pop(bundle))
+        self._checked.pop(bundle, None)
 
     def _make(self, path: Path, manifest: Manifest) -> None:
-        new = self._new()
+        self._make_folders()
+        new = Path(self._files.new_path())
         new.mkdir()
         try:
-            folders = {new}
+            folders = {str(new)}
             for name, file in manifest.files.items():
-                target = new / name
-                if target.parent not in folders:
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    folders.add(target.parent)
-                _link(self._file(file), target)
+                target = f"{new}/{name}"
+                parent = target.rpartition("/")[0]
+                if parent not in folders:
+                    Path(parent).mkdir(parents=True, exist_ok=True)
+                    folders.add(parent)
+                source = self._files.path(file)
+                if not is_intact(source, file):
+                    raise FileNotFoundError(errno.ENOENT, "it is missing or was changed", source)
+                _link(source, target)
             for folder in folders:
-                folder.chmod(0o555)
+                Path(folder).chmod(0o555)
             self._replace(new, path, manifest)
         finally:
             _remove_tree(new)
@@ -221,7 +210,7 @@ class BundleCache:
         # Renaming a folder writes its entry `..`: its own mode must allow that.
         new.chmod(0o755)
         if path.exists() and not _is_whole(path, manifest):
-            broken = self._new()
+            broken = Path(self._files.new_path())
             path.chmod(0o755)
             path.rename(broken)
             _remove_tree(broken)
@@ -231,35 +220,6 @@ class BundleCache:
             if not _is_whole(path, manifest):
                 raise
         path.chmod(0o555)
-
-    def _copy_other_mode(self, file: BundleFile) -> bool:
-        """Make a file from the one of the same content and another mode, if that is here."""
-        twin = BundleFile(file.hash, file.size, not file.executable)
-        path = self._file(twin)
-        if not _is_intact(path, twin):
-            return False
-        new = self._new()
-        shutil.copyfile(path, new)
-        self._place(new, file)
-        return True
-
-    def _place(self, path: Path, file: BundleFile) -> None:
-        """Move a finished file to its place."""
-        target = self._file(file)
-        path.chmod(0o555 if file.executable else 0o444)
-        os.utime(path, ns=(_TIME_NS, _TIME_NS))
-        target.parent.mkdir(exist_ok=True)
-        path.rename(target)
-        self._grown = True
-
-    def _file(self, file: BundleFile) -> Path:
-        name = f"{file.hash}x" if file.executable else file.hash
-        return self._folder / "files" / file.hash[:2] / name
-
-    def _new(self) -> Path:
-        self._make_folders()
-        number = f"{os.getpid()}-{threading.get_ident()}-{next(self._numbers)}"
-        return self._folder / "new" / number
 
     def _lock(self, bundle: str) -> int:
         """Lock a bundle for use, and return the descriptor that holds the lock."""
@@ -273,23 +233,25 @@ class BundleCache:
                 return descriptor
             os.close(descriptor)
 
-    def _trim(self) -> None:
+    def _trim(self) -> int:
+        """Remove what does not fit; return the bytes that are left."""
         _remove_stale(self._folder / "new")
-        files = [path for path in (self._folder / "files").rglob("*") if path.is_file()]
-        size = sum(path.stat().st_size for path in files)
+        files = self._files.list_all()
+        size = sum(file.size for file in files)
         if size <= self._max_bytes:
-            return
+            return size
         locks = sorted((self._folder / "locks").iterdir(), key=lambda path: path.stat().st_mtime)
         for lock in locks:
             self._drop(lock)
-            unlinked = [path for path in files if path.stat().st_nlink == 1]
-            files = [path for path in files if path not in unlinked]
-            for path in unlinked:
-                size -= path.stat().st_size
-                path.unlink()
+            files = self._files.list_all()
+            for file in files:
+                if file.links == 1:
+                    Path(file.path).unlink()
+            size = sum(file.size for file in files if file.links > 1)
             if size <= self._max_bytes:
                 break
         log.info("bundles.trimmed", bytes=size)
+        return size
 
     def _drop(self, lock: Path) -> None:
         """Remove a bundle, unless a process uses it."""
@@ -305,44 +267,18 @@ class BundleCache:
             os.close(descriptor)
 
 
-def _check_link(descriptor: int, root: Path, account: TaskAccount) -> None:
-    """Refuse an open file outside a folder that user code may not read: root may read all."""
-    path = os.path.realpath(f"/proc/self/fd/{descriptor}")
-    inside = path.startswith(f"{os.path.realpath(root)}{os.sep}")
-    if not inside and not account.may_read(os.fstat(descriptor)):
-        text = f"a link leads to {path}, which account {account.name} of tasks may not read"
-        raise OSError(errno.EACCES, text)
-
-
-def _copy(reader: BinaryIO, writer: BinaryIO, max_bytes: int) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    while size <= max_bytes and (data := reader.read(_READ_BYTES)):
-        size += len(data)
-        digest.update(data)
-        writer.write(data)
-    return digest.hexdigest(), size
-
-
-def _is_intact(path: Path, file: BundleFile) -> bool:
-    """Return whether a file is there, and has not been written to."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return False
-    return (facts.st_size, facts.st_mtime_ns) == (file.size, _TIME_NS)
-
-
 def _is_whole(path: Path, manifest: Manifest) -> bool:
     """Return whether a folder holds all files of a bundle as they were."""
-    return path.is_dir() and all(
-        _is_intact(path / name, file) for name, file in manifest.files.items()
-    )
+    if not path.is_dir():
+        return False
+    folder = str(path)
+    return all(is_intact(f"{folder}/{name}", file) for name, file in manifest.files.items())
 
 
-def _link(source: Path, target: Path) -> None:
+def _link(source: str, target: str) -> None:
     """Make a hard link, or a copy where the file system has no more of them."""
     try:
-        target.hardlink_to(source)
+        os.link(source, target)
     except OSError as error:
         if error.errno not in _NO_LINK:
             raise
