@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from pubsubflow.model.lazy_import import lazy_names
 
 if TYPE_CHECKING:
+    from pubsubflow.loader.dag_store import DagStore
     from pubsubflow.loader.once import load_once
-    from pubsubflow.loader.service import DagStore, Loader
+    from pubsubflow.loader.service import Loader
     from pubsubflow.loader.settings import PRELOAD, LoaderSettings
 
 __all__ = ["PRELOAD", "DagStore", "Loader", "LoaderSettings", "load_once"]
@@ -17,8 +18,9 @@ __all__ = ["PRELOAD", "DagStore", "Loader", "LoaderSettings", "load_once"]
 __getattr__ = lazy_names(
     __name__,
     {
+        "dag_store": ("DagStore",),
         "once": ("load_once",),
-        "service": ("DagStore", "Loader"),
+        "service": ("Loader",),
         "settings": ("PRELOAD", "LoaderSettings"),
     },
 )

@@ -41,6 +41,11 @@ class Ownership:
         self._imports[file] = result
         self._count(result, 1)
 
+    def move(self, file: str, result: ImportResult) -> None:
+        """Set a file's last import anew, which differs in its bundle alone."""
+        self._changed.add(file)
+        self._imports[file] = result
+
     def discard(self, file: str) -> None:
         """Forget a file."""
         self._changed.add(file)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -17,6 +17,7 @@ from anyio import to_thread
 from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.compiled.restoring import compiled_imports
+from pubsubflow.loader.dag_store import DagStore
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.once import Progress, environment_variables
@@ -24,10 +25,9 @@ from pubsubflow.loader.records import ImportRecord, ImportSurroundings
 from pubsubflow.loader.settings import LoaderSettings
 from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
 from pubsubflow.loader.state import LoaderState
-from pubsubflow.loader.watch import FolderWatch
-from pubsubflow.model.source.bundles import BundleFile, Manifest
+from pubsubflow.loader.watch.folder_watch import FolderWatch
+from pubsubflow.model.source.bundles import BundleFile
 from pubsubflow.model.source.compiled import CompiledFolder
-from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.caches.bundle_cache import BundleCache
@@ -42,46 +42,6 @@ _START_GATHER_SECONDS = 0.5
 """The same before the first are stored: what is stored of them serves no one yet."""
 
 T = TypeVar("T")
-
-
-class DagStore(Protocol):
-    """The store of what the DAG files define. All paths are relative to the DAGs folder.
-
-    A file may be saved again unchanged. A DAG may come from another file than before: in one
-    `save` the old file then comes without it. All calls may raise Unavailable, worth a retry.
-    """
-
-    async def imported_files(self) -> Mapping[str, str]:
-        """Return file → hash of what was read, of the files stored."""
-
-    async def stored_imports(self) -> Mapping[str, StoredImport]:
-        """Return those files whose imports are stored as their records say."""
-
-    async def save_bundle(
-        self, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
-    ) -> None:
-        """Store a bundle; `read` returns the content of a file that is not stored yet."""
-
-    async def save(self, files: Sequence[LoadedFile], records: Mapping[str, bytes]) -> None:
-        """Store the results of importing files, errors included; their bundles are stored.
-
-        Args:
-            files: The results.
-            records: File → record, of those that have one.
-        """
-
-    async def advance(self, bundle: str, files: Sequence[str]) -> None:
-        """Put a stored bundle in force for the DAGs of files, whose versions stay."""
-
-    async def remove(self, files: Sequence[str]) -> None:
-        """Remove files that are gone; their DAGs are missing from now on."""
-
-    async def retire(self, seconds: float) -> float | None:
-        """Retire DAGs that have been missing for that long; return when the next one is due.
-
-        Returns:
-            Seconds from now; None when no DAG is missing.
-        """
 
 
 class _Loading(msgspec.Struct, eq=False):

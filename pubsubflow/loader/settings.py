@@ -18,7 +18,7 @@ class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
         processes: How many imports run at once; the number of CPUs when None.
         files_a_process: How many files a process imports one after the other, as long as none
             leaves anything behind that another one could notice.
-        gather_milliseconds: How long changes that follow each other are gathered.
+        gather_milliseconds: How long changes that follow each other are gathered, at most.
         rescan_seconds: Interval of scans without a notification, in case one got lost.
         slow_seconds: An import that takes longer makes room for the next file, and does not hold
             up the start of the daemon.

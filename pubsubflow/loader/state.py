@@ -13,7 +13,7 @@ from pubsubflow.loader.records import ImportRecord, ImportSurroundings
 from pubsubflow.loader.snapshot import Bundle, Snapshot
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import TableSpec
-from pubsubflow.model.source.bundles import contents
+from pubsubflow.model.source.bundles import contents, names_of_changes
 from pubsubflow.model.spec import LoadedFile
 
 _MOST_RETRY_SECONDS = 600.0
@@ -78,6 +78,7 @@ class LoaderState:
         self._ownership = Ownership()
         self._unsettled: set[str] = set()
         self._gone: set[str] = set()
+        self._changed_names: dict[tuple[str, str], set[str]] = {}
 
     def restore(
         self,
@@ -162,22 +163,39 @@ class LoaderState:
         loaded = entry.result.loaded
         if loaded.bundle != bundle.hash:
             # After an error any change counts: what the file would have read further is not known.
-            if loaded.error is not None or contents(bundle.manifest, entry.found) != entry.found:
+            if loaded.error is not None or self._reads_differ(entry, bundle):
                 return True
-            before = self.bundles.get(loaded.bundle)
-            # Who reads it has changed: another interpreter may find something else in it.
-            if before is not None and before.manifest.kind != bundle.manifest.kind:
-                return True
-            self._set(file, entry._replace(result=_moved(entry.result, bundle.hash)))
+            moved = _moved(entry.result, bundle.hash)
+            self._imports[file] = entry._replace(result=moved)
+            self._ownership.move(file, moved)
         if entry.renew_at is not None and entry.renew_at <= self._wall_clock():
             return True
         return entry.retry_at is not None and entry.retry_at <= now
+
+    def _reads_differ(self, entry: _Import, bundle: Bundle) -> bool:
+        """Return whether a bundle has something else for an import than its own one."""
+        before = self.bundles.get(entry.result.loaded.bundle)
+        if before is not None:
+            # Who reads it has changed: another interpreter may find something else in it.
+            if before.manifest.kind != bundle.manifest.kind:
+                return True
+            # Each of thousands of files comes here when one of them changes.
+            if entry.found.keys().isdisjoint(self._names_of_changes(before, bundle)):
+                return False
+        return contents(bundle.manifest, entry.found) != entry.found
+
+    def _names_of_changes(self, before: Bundle, after: Bundle) -> set[str]:
+        key = before.hash, after.hash
+        if key not in self._changed_names:
+            self._changed_names[key] = names_of_changes(before.manifest, after.manifest)
+        return self._changed_names[key]
 
     def drop_bundles(self) -> None:
         """Drop the bundles that neither the snapshot is of nor a file was imported in."""
         used = {each.result.loaded.bundle for each in self._imports.values()}
         used.update(each.hash for each in self.snapshot.bundles.values())
         self.bundles = {hash_: each for hash_, each in self.bundles.items() if hash_ in used}
+        self._changed_names.clear()
 
     def forget(self) -> None:
         """Forget all imports, so that each file is imported again."""
@@ -299,4 +317,6 @@ def _same(stored: LoadedFile, loaded: LoadedFile) -> bool:
 
 
 def _identical(stored: Sequence[object], loaded: Sequence[object]) -> bool:
-    return len(stored) == len(loaded) and all(map(operator.is_, stored, loaded))
+    return stored is loaded or (
+        len(stored) == len(loaded) and all(map(operator.is_, stored, loaded))
+    )

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
+from operator import itemgetter
 from posixpath import dirname
 from typing import Any
 
@@ -81,9 +82,11 @@ def bundle_hash(base: str, files: Mapping[str, BundleFile], kind: str = "") -> s
     digest = hashlib.sha256(f"{base}\n".encode())
     if kind:
         digest.update(f"kind {kind}\n".encode())
-    for path in sorted(files):
-        file = files[path]
-        digest.update(f"{path}\0{file.hash}\0{file.size}\0{file.executable:d}\n".encode())
+    lines = [
+        f"{path}\0{file.hash}\0{file.size}\0{file.executable:d}\n"
+        for path, file in sorted(files.items(), key=itemgetter(0))
+    ]
+    digest.update("".join(lines).encode())
     return digest.hexdigest()[:_HASH_CHARACTERS]
 
 
@@ -122,6 +125,27 @@ def contents(manifest: Manifest, names: Iterable[str]) -> dict[str, str]:
             found[name] = hashlib.sha256(listed.encode()).hexdigest()
         else:
             found[name] = ""
+    return found
+
+
+def names_of_changes(before: Manifest, after: Manifest) -> set[str]:
+    """Return the names under which two bundles may hold something else; see `contents`."""
+    names = {
+        path
+        for path in before.files.keys() | after.files.keys()
+        if before.files.get(path) != after.files.get(path)
+    }
+    return names | _folders_of(names)
+
+
+def _folders_of(paths: Iterable[str]) -> set[str]:
+    """Return the folders on the way to files, written with a slash at their end."""
+    found: set[str] = set()
+    for path in paths:
+        folder = dirname(path)
+        while f"{folder}/" not in found:
+            found.add(f"{folder}/")
+            folder = dirname(folder)
     return found
 
 

@@ -1,5 +1,8 @@
 """The watch of the DAGs folder, wherever the folder is at the moment."""
 
+import os
+import platform
+import sys
 from collections.abc import Callable
 
 import anyio
@@ -9,12 +12,20 @@ from watchfiles import Change, awatch
 
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.settings import LoaderSettings
+from pubsubflow.loader.watch.folder_events import FolderEvents
 from pubsubflow.services import next_turn
 
 log = structlog.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
 _STEP_MILLISECONDS = 200
+_QUIET_SECONDS = 0.05
+# The subsystem of Windows has no events of its drives, which `watchfiles` looks at in turns.
+_HAS_EVENTS = (
+    sys.platform == "linux"
+    and "microsoft" not in platform.release().lower()
+    and "WATCHFILES_FORCE_POLLING" not in os.environ
+)
 
 
 class FolderWatch:
@@ -41,7 +52,8 @@ class FolderWatch:
             self._deleted = False
             async with anyio.create_task_group() as group:
                 if place is not None:
-                    group.start_soon(self._watch, *place.paths)
+                    watch = self._watch_events if _HAS_EVENTS else self._watch_elsewhere
+                    group.start_soon(watch, *place.paths)
                 # A notification about the folder itself comes from its parent, or from that of a
                 # link on the way to it. Looking is cheaper than watching all of these. A folder
                 # that is made anew may get the inode of the one that was deleted.
@@ -50,7 +62,30 @@ class FolderWatch:
                 group.cancel_scope.cancel()
             self._changed()
 
-    async def _watch(self, *paths: str) -> None:
+    async def _watch_events(self, *paths: str) -> None:
+        """Watch by events of the system: nothing turns while nothing happens."""
+        try:
+            with FolderEvents(self._folder.is_relevant) as events:
+                for path in paths:
+                    events.add(path)
+                while not events.ended:
+                    if await events.wait():
+                        await self._gather(events)
+                        self._changed()
+                self._deleted = True
+        except OSError as error:
+            self._log_failure(paths, error)
+
+    async def _gather(self, events: FolderEvents) -> None:
+        """Wait until nothing has happened for a moment: who saves a file writes several times."""
+        with anyio.move_on_after(self._settings.gather_milliseconds / 1000):
+            quiet = False
+            while not (quiet or events.ended):
+                with anyio.move_on_after(_QUIET_SECONDS) as moment:
+                    await events.wait()
+                quiet = moment.cancelled_caught
+
+    async def _watch_elsewhere(self, *paths: str) -> None:
         halt = anyio.Event()
         try:
             async with anyio.create_task_group() as group:
@@ -69,9 +104,11 @@ class FolderWatch:
                         break
                 group.cancel_scope.cancel()
         except* (OSError, RuntimeError) as errors:
-            # Gone between two looks, or the system has no watches left: the scans go on.
-            reason = str(errors.exceptions[0])
-            log.warning("loader.watch_failed", path=", ".join(paths), error=reason)
+            self._log_failure(paths, errors.exceptions[0])
+
+    def _log_failure(self, paths: tuple[str, ...], error: BaseException) -> None:
+        # Gone between two looks, or the system has no watches left: the scans go on.
+        log.warning("loader.watch_failed", path=", ".join(paths), error=str(error))
 
 
 async def _set_when_cancelled(event: anyio.Event) -> None:

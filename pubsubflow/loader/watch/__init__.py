@@ -1,0 +1,1 @@
+"""The watch of the DAGs folder: what changes in it is noticed."""
