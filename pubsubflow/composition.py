@@ -189,7 +189,7 @@ class Composition:
 
     def _sweeper(self) -> Service:
         sweeper = Sweeper(
-            database=_built(self._resources.store).database,
+            database=_built(self._resources.store).database.in_turn,
             bus=self._bus,
             commands=self._commands,
             settings=SweeperSettings(history_hours=self._config.live.history_hours),
@@ -285,9 +285,10 @@ class Composition:
 
     def _deliveries(self) -> Service:
         store = _built(self._resources.store)
-        lease = Lease(store.database, SUBSCRIPTIONS, self._name)
+        idle = store.database.in_turn
+        lease = Lease(idle, SUBSCRIPTIONS, self._name)
         return DeliveryService(
-            subscribers=Subscribers(store.database, store.connections),
+            subscribers=Subscribers(idle, store.connections),
             deliveries=Deliveries(store.database, lease),
             lease=lease,
             bus=self._bus,
@@ -298,7 +299,7 @@ class Composition:
     def _alerts(self) -> Service:
         store, settings = _built(self._resources.store), self._config.alerts
         queries = WorkerRequestQueries(store.database)
-        callbacks = CallbackStore(store.database)
+        callbacks = CallbackStore(store.database.in_turn)
         caller = CallbackCaller(
             callbacks,
             CallbackBundles(queries, self._bundle_cache()),
@@ -308,13 +309,14 @@ class Composition:
             account=self._task_account(),
             now=self._commands.clock.now,
         )
-        alerts = AlertStore(store.database)
+        idle = store.database.in_turn
+        alerts = AlertStore(idle)
         return AlertService(
             callbacks=callbacks,
             caller=caller,
             alerts=alerts,
             announcer=Announcer(alerts, self._commands),
-            freshness=FreshnessWatch(FreshnessStore(store.database), self._bus),
+            freshness=FreshnessWatch(FreshnessStore(idle), self._bus),
             bus=self._bus,
             settings=settings,
         )
@@ -322,13 +324,13 @@ class Composition:
     def _triggerer(self) -> Service:
         store = _built(self._resources.store)
         triggerer = Triggerer(
-            leases=TriggerLeases(store.database, self._name),
+            leases=TriggerLeases(store.database.in_turn, self._name),
             bus=self._bus,
             fork_server=_built(self._resources.fork_server),
             name=self._name,
             settings=self._config.triggerer,
             connections=store.connections,
-            ended_runs=EndedRuns(store.database),
+            ended_runs=EndedRuns(store.database.in_turn),
             questions=TaskQuestionQueries(store.database, store.variables),
         )
         self._metrics.append(triggerer.metrics)
@@ -375,7 +377,7 @@ class Composition:
             secrets=DaemonSecrets(
                 EnvironmentSecrets(os.environ), store.connections, store.backends
             ),
-            tokens=TokenStore(store.database),
+            tokens=TokenStore(store.database.in_turn),
             audit=AuditLog(store.database),
             sessions=SessionStore(store.database),
             ready=lambda: {"nats": self._bus.connected and self._streams.available},

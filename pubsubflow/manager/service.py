@@ -224,7 +224,7 @@ class Manager:
     async def _watch(self, stopping: anyio.Event) -> None:
         """Save heartbeats, and watch the servers, until `stopping` is set."""
         async with anyio.create_task_group() as group:
-            group.start_soon(self._heartbeats.keep_saving, self._database, self.uptime)
+            group.start_soon(self._heartbeats.keep_saving, self._database.in_turn, self.uptime)
             group.start_soon(self.uptime.watch, self._database)
             await stopping.wait()
             group.cancel_scope.cancel()

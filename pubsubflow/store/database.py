@@ -2,7 +2,8 @@
 
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn, Self, TypeAlias
@@ -24,6 +25,7 @@ log = structlog.get_logger()
 
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record]"
 CLEAN_UP_SECONDS = 5.0
+_TURN_SECONDS = 0.1
 # A client that hangs in a transaction, or is cut off, must not hold its locks against all others.
 _IDLE_IN_TRANSACTION_TIMEOUT = "5s"
 
@@ -130,12 +132,23 @@ async def _set_up_connection(connection: "asyncpg.Connection[asyncpg.Record]") -
 class Database:
     """A pool of connections, opened by `open`.
 
+    Args:
+        pool: The connections.
+        metrics: The metrics of the pool.
+        turn: Limits how many of its users have a connection, for a while.
+
     Attributes:
         metrics: The metrics of the pool.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", metrics: StoreMetrics) -> None:
+    def __init__(
+        self,
+        pool: "asyncpg.Pool[asyncpg.Record]",
+        metrics: StoreMetrics,
+        turn: anyio.Semaphore | None = None,
+    ) -> None:
         self._pool = pool
+        self._turn = turn
         self.metrics = metrics
 
     @classmethod
@@ -157,14 +170,39 @@ class Database:
             if scope.cancelled_caught:
                 pool.terminate()
 
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
+    @cached_property
+    def in_turn(self) -> "Database":
+        """The same pool for loops that look for work: one after the other.
+
+        Those of an idle daemon have their turns together, and would keep a connection each, with
+        its process and some megabytes of caches. Who waits for long takes a further connection.
+        """
+        return Database(self._pool, self.metrics, anyio.Semaphore(1))
+
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Acquire a connection; it is released cleanly even if the caller is cancelled.
 
         Raises:
             StoreUnavailable: Postgres is away, or refuses the account. While a password is rotated
                 on both sides, that passes.
         """
+        return self._acquired() if self._turn is None else self._acquired_in_turn(self._turn)
+
+    @asynccontextmanager
+    async def _acquired_in_turn(self, turn: anyio.Semaphore) -> AsyncIterator[Connection]:
+        has_turn = False
+        try:
+            with anyio.move_on_after(_TURN_SECONDS):
+                await turn.acquire()
+                has_turn = True
+            async with self._acquired() as connection:
+                yield connection
+        finally:
+            if has_turn:
+                turn.release()
+
+    @asynccontextmanager
+    async def _acquired(self) -> AsyncIterator[Connection]:
         since = perf_counter()
         with translate_errors(refused=StoreUnavailable):
             connection = await self._pool.acquire()
@@ -344,7 +382,7 @@ async def _open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record
         max_size=settings.pool_max_size,
         init=_set_up_connection,
         reset=_leave,
-        max_inactive_connection_lifetime=60,
+        max_inactive_connection_lifetime=30,
         server_settings={
             "application_name": "pubsubflow",
             "timezone": "UTC",

@@ -254,3 +254,29 @@ async def test_arrays_of_all_types_come_back(database):
     async with database.connection() as connection:
         for name, array in values.items():
             assert await connection.fetchval(f"SELECT $1::{name}[]", array) == array
+
+
+async def test_loops_that_take_turns_share_one_connection_and_outlast_one_that_holds_it(database):
+    seen: list[int] = []
+
+    async def look() -> None:
+        async with database.in_turn.connection() as connection:
+            seen.append(await connection.fetchval("SELECT pg_backend_pid()"))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(look)
+    assert len(seen) == 5
+    assert len({*seen}) == 1
+    async with database.in_turn.connection() as held:
+        await look()  # takes a further one after a while, also within the same task
+        assert seen[-1] != await held.fetchval("SELECT pg_backend_pid()")
+    with anyio.CancelScope() as scope:
+        async with database.in_turn.connection():
+            scope.cancel()
+            await anyio.sleep_forever()
+    await look()
+    async with anyio.create_task_group() as group:  # a turn that was cancelled is free again
+        group.start_soon(look)
+        group.start_soon(look)
+    assert seen[-1] == seen[-2]
