@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import anyio
 from msgspec import Struct
 
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
@@ -85,11 +86,14 @@ async def open_resources(
         if not embedded and "api" in roles:
             home = await stack.enter_async_context(AnnouncedHome.open(config.home))
         bus = await stack.enter_async_context(Bus.connect(config.nats))
-        await bus.ensure_streams()
         store = None
-        if uses_store:
+        if not uses_store:
+            await bus.ensure_streams()
+        else:
             database = await stack.enter_async_context(Database.open(config.postgres))
-            await migrate(database)
+            async with anyio.create_task_group() as group:
+                group.start_soon(bus.ensure_streams)
+                group.start_soon(migrate, database)
             keyring = Keyring(config.secrets.key_file or config.home / KEY_FILE_NAME)
             backends = open_backends(config.secrets)
             store = DaemonStore(
