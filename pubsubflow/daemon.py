@@ -67,6 +67,8 @@ async def run_daemon(
         Unavailable: NATS or Postgres cannot be reached at the start.
     """
     check_roles(roles)
+    # A start makes thousands of values for good, of each DAG file some: no garbage among them.
+    gc.set_threshold(*_GARBAGE_THRESHOLDS)
     stop = anyio.Event()
     async with anyio.create_task_group() as group:
         # Before the resources are opened, so that a signal during a slow start is not lost.
@@ -94,12 +96,11 @@ async def run_daemon(
 
 
 def leave_garbage_alone() -> None:
-    """Look for garbage rarely, and not among what a daemon is made of: that stops its loop.
+    """Do not look for garbage among what a daemon is made of: that stops its loop.
 
     A look at all of it takes 50 ms and more, for which every message waits.
     """
     gc.freeze()
-    gc.set_threshold(*_GARBAGE_THRESHOLDS)
 
 
 def import_services() -> None:

@@ -3,7 +3,6 @@
 import re
 import stat
 import time
-from pathlib import Path
 
 from msgspec import Struct, field
 
@@ -172,7 +171,7 @@ class SnapshotReader:
         if signature.size > limit:
             return None
         folder, name = self._folder.home_of(path)
-        file = self._cache.ingest(Path(folder, name), limit, folder)
+        file = self._cache.ingest(f"{folder}/{name}", limit, str(folder))
         if file is None:
             return None
         # The mode of the scan counts: a change after it brings another scan.

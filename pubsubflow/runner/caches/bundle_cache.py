@@ -92,7 +92,7 @@ class BundleCache:
         """Keep a content."""
         return self._files.add(data, executable=executable)
 
-    def ingest(self, source: Path, max_bytes: int, root: Path | None = None) -> BundleFile | None:
+    def ingest(self, source: str, max_bytes: int, root: str | None = None) -> BundleFile | None:
         """Keep a copy of a file; one of more bytes is refused, with None.
 
         Args:
@@ -104,12 +104,11 @@ class BundleCache:
         Raises:
             OSError: It cannot be read, or the disk is full.
         """
-        folder = None if root is None else str(root)
-        return self._files.ingest(str(source), max_bytes, folder, self._account)
+        return self._files.ingest(source, max_bytes, root, self._account)
 
     def read(self, file: BundleFile) -> bytes:
         """Return a content that is here."""
-        return Path(self._files.path(file)).read_bytes()
+        return self._files.read(file)
 
     def open(self, bundle: str, manifest: Manifest) -> Path:
         """Return the folder of a bundle, made where needed, and keep it until it is released.

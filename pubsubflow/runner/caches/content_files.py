@@ -77,6 +77,15 @@ class ContentFiles:
         """Return a path that no other thread or process uses, for what is being made."""
         return f"{self._new_folder}/{os.getpid()}-{get_ident()}-{next(self._numbers)}"
 
+    def read(self, file: BundleFile) -> bytes:
+        """Return the content of a file that is here.
+
+        Raises:
+            FileNotFoundError: It is not.
+        """
+        with FileIO(self.path(file)) as reader:
+            return reader.readall()
+
     def add(self, data: bytes, *, executable: bool = False) -> BundleFile:
         """Keep a content.
 
