@@ -190,11 +190,8 @@ class Database:
 
     @asynccontextmanager
     async def _acquired_in_turn(self, turn: anyio.Semaphore) -> AsyncIterator[Connection]:
-        has_turn = False
+        has_turn = await _has_turn(turn)
         try:
-            with anyio.move_on_after(_TURN_SECONDS):
-                await turn.acquire()
-                has_turn = True
             async with self._acquired() as connection:
                 yield connection
         finally:
@@ -264,6 +261,17 @@ class Database:
                 log.info("store.transaction_retried", reason=str(error))
             else:
                 return
+
+
+async def _has_turn(turn: anyio.Semaphore) -> bool:
+    """Wait for a turn; return False if there is none for long."""
+    try:
+        turn.acquire_nowait()
+    except anyio.WouldBlock:
+        with anyio.move_on_after(_TURN_SECONDS) as scope:
+            await turn.acquire()
+        return not scope.cancelled_caught
+    return True
 
 
 async def _undo(connection: Connection) -> None:
