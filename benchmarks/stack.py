@@ -38,6 +38,10 @@ class Moments:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
 
+    def close(self) -> None:
+        """Close the log."""
+        self._file.close()
+
     def clear(self) -> None:
         """Skip the lines so far."""
         self._file.seek(0, os.SEEK_END)
@@ -92,16 +96,16 @@ class Stack:
     def start(self) -> None:
         """Start the daemon and wait until it is ready."""
         started = time.perf_counter()
-        self._output = (self.folder / "daemon.log").open("ab")
-        self.process = subprocess.Popen(
-            [
-                Path(sys.executable).parent / "pubsubflow",
-                *("up", str(self.dags), "--home", str(self.home), "--port", "0"),
-            ],
-            env=os.environ | self._environ | {"BENCH_LOG": str(self.folder / "moments")},
-            stdout=self._output,
-            stderr=subprocess.STDOUT,
-        )
+        with (self.folder / "daemon.log").open("ab") as output:
+            self.process = subprocess.Popen(
+                [
+                    Path(sys.executable).parent / "pubsubflow",
+                    *("up", str(self.dags), "--home", str(self.home), "--port", "0"),
+                ],
+                env=os.environ | self._environ | {"BENCH_LOG": str(self.folder / "moments")},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         while not self._find_url():
             if self.process.poll() is not None:
                 raise RuntimeError((self.folder / "daemon.log").read_text()[-2000:])
@@ -136,9 +140,9 @@ class Stack:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.moments.close()
         if self.process.poll() is None:
             self.stop()
-        self._output.close()
         self._temporary.cleanup()
 
     def post(self, path: str, body: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -238,6 +239,7 @@ def _host_of(origin: str) -> str | None:
         return None
 
 
+@lru_cache(maxsize=64)
 def _is_local_name(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
