@@ -68,9 +68,7 @@ class Patches:
     """
 
     def __init__(self) -> None:
-        found = [(name, sys.modules.get(name)) for name in _PATCHED]
-        self._tags = [_tag_of(vars(each)) for _, each in found if each] if _HAS_TAGS else []
-        self._unchanged = [tag.value for tag in self._tags]
+        found = ((name, sys.modules.get(name)) for name in _PATCHED)
         self._modules = [
             (name, vars(each), dict(vars(each)), [*vars(each).values()])
             for name, each in found
@@ -79,10 +77,7 @@ class Patches:
 
     def changes(self) -> list[str]:
         """Return what has been replaced since, such as `time.sleep`."""
-        versions = [tag.value for tag in self._tags]
-        if versions and versions == self._unchanged:
-            return []
-        found = [
+        return [
             f"{name}.{key}"
             for name, now, then, values in self._modules
             # Finds nothing nearly always, and takes a third of what comparing both by key takes.
@@ -90,43 +85,6 @@ class Patches:
             for key, value in then.items()
             if now.get(key, value) is not value and callable(value)
         ]
-        if not found:
-            self._unchanged = versions
-        return found
-
-
-def _tag_of(each: dict[str, Any]) -> ctypes.c_uint64:
-    """Return where a dictionary keeps its version: behind references, type and length.
-
-    CPython counts the changes of all dictionaries, and keeps in each the count of its last one (PEP
-    509), by which an unchanged one is known at a glance.
-    """
-    return ctypes.c_uint64.from_address(id(each) + object.__basicsize__ + _POINTER_BYTES)
-
-
-def _has_tags() -> bool:
-    """Return whether this interpreter keeps versions where they are looked for.
-
-    Later ones than 3.13 have none; there all of each dictionary is compared.
-    """
-    if sys.implementation.name != "cpython" or not (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return False
-    if dict.__basicsize__ < object.__basicsize__ + _POINTER_BYTES + ctypes.sizeof(ctypes.c_uint64):
-        return False
-    probe: dict[str, Any] = {"same": 0}
-    tag, seen = _tag_of(probe), []
-    for change in (
-        lambda: probe.update(same=1),
-        lambda: probe.update(new=2),
-        lambda: probe.pop("new"),
-    ):
-        before = tag.value
-        probe.get("same")
-        if tag.value != before:
-            return False
-        change()
-        seen += [before, tag.value]
-    return len(set(seen)) == len(seen) - 2
 
 
 def reseed() -> None:
@@ -198,8 +156,6 @@ def _set_decimal_context(_: tuple[Any, ...]) -> None:
     decimal.setcontext(decimal.Context())  # as `decimal.DefaultContext` has it
 
 
-_POINTER_BYTES = ctypes.sizeof(ctypes.c_void_p)
-_HAS_TAGS = _has_tags()
 _PATCHED = ("builtins", "os", "time", "socket", "subprocess", "json", "random", "threading")
 _PARTS = (
     _Part("working directory", _directory, _set_directory),

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pubsubflow.runner import process_state
 from pubsubflow.runner.output import TaskOutput
 from pubsubflow.runner.process_state import Patches, ProcessState
 from pubsubflow.runner.shared_state import SharedState
@@ -155,9 +153,8 @@ def test_no_task_begins_in_a_process_that_another_has_changed(steps):
         before.restore()
 
 
-@pytest.fixture(params=[True, False], ids=["versions of dictionaries", "without them"])
-def patches(request, monkeypatch):
-    monkeypatch.setattr(process_state, "_HAS_TAGS", request.param and process_state._HAS_TAGS)
+@pytest.fixture
+def patches():
     return Patches()
 
 
@@ -176,8 +173,3 @@ def test_what_is_added_to_a_module_does_not_hide_what_is_replaced_later(patches,
     assert patches.changes() == []
     monkeypatch.setitem(vars(os), "getpid", print)
     assert patches.changes() == ["os.getpid"]
-
-
-def test_this_interpreter_has_versions_of_dictionaries():
-    expected = sys.implementation.name == "cpython" and sys.version_info < (3, 14)
-    assert expected == process_state._HAS_TAGS
