@@ -6,6 +6,7 @@ it come the stacks that the interpreter writes when it crashes, or when the daem
 because C code holds the interpreter. The page outlives the process that wrote it.
 """
 
+import ctypes
 import errno
 import faulthandler
 import mmap
@@ -24,16 +25,17 @@ from pubsubflow.runner.task_account import TaskAccount
 
 PAGE_BYTES = 4096
 SLOTS = PAGE_BYTES // 8
+_MAP_FAILED = ctypes.c_void_p(-1).value
 _NUMBER = struct.Struct("=q")
 _MAX_STACK_CHARACTERS = 20_000
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - mkstemp makes a name of its own in it
 _FORKED_TEXT = b"a child that a task forked came back to the event loop: it ends here\n"
 
 RUNNING, BEAT, BEGUN, REVOKED_AFTER, REVOKED_UNTIL = range(5)
-"""Cells of an async runner: the assignment whose code runs now, 0 for none; when its loop last
-turned, in ns of the monotonic clock, 0 while it has no tasks; how many of the assignments that were
-sent to it have begun. Those whose count is above REVOKED_AFTER, up to REVOKED_UNTIL, must not begin
-any more: the worker writes these two."""
+"""Cells of a runner, of a sync one the last three: the assignment whose code runs now, 0 for none;
+when its loop last turned, in ns of the monotonic clock, 0 while it has no tasks; how many of the
+assignments that were sent to it have begun. Those whose count is above REVOKED_AFTER, up to
+REVOKED_UNTIL, must not begin any more: the worker writes these two."""
 
 
 class FlightRecorder:
@@ -52,6 +54,30 @@ class FlightRecorder:
         self.running = memoryview(mmap.mmap(self._fd, PAGE_BYTES)).cast("q")
         faulthandler.enable(self._fd)
         faulthandler.register(signal.SIGUSR1, self._fd)
+
+
+def map_numbers(path: str) -> "ctypes.Array[ctypes.c_int64]":
+    """Map the numbers of a file that was made for a runner, and remove its name.
+
+    No descriptor of it stays open, as one of `mmap` does: a task can use none that is there.
+
+    Raises:
+        OSError: It cannot be mapped.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64]
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.unlink(path)  # noqa: PTH108 - no name is left behind by a killed process
+        access = mmap.PROT_READ | mmap.PROT_WRITE
+        address = libc.mmap(None, PAGE_BYTES, access, mmap.MAP_SHARED, fd, 0)
+        if address == _MAP_FAILED:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), path)
+    finally:
+        os.close(fd)
+    return (ctypes.c_int64 * SLOTS).from_address(address)
 
 
 class _SharedNumbers:

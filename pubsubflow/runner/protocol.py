@@ -4,6 +4,7 @@ To the runner:
 
 ======= ======================================================================================
 TASK    assignment, then a TaskMessage as it came from the bus
+AHEAD   the same, while another task runs there that ends before: its output begins with a mark
 SOURCE  a RunnerSource; always before the first task that needs it
 REPLY   number of the request, then a Chunk
 CANCEL  assignment
@@ -38,7 +39,7 @@ from pubsubflow.model.wire.stored_results import StoredResult
 from pubsubflow.model.wire.worker_requests import WorkerRequest
 from pubsubflow.runner.limits import ProcessLimits
 
-TASK, SOURCE, REPLY, CANCEL, DRAIN = b"TSACD"
+TASK, SOURCE, REPLY, CANCEL, DRAIN, AHEAD = b"TSACDN"
 RESULT, LOG, REQUEST, PUBLISH, LEFT, RETURNED, STORED, FETCH = b"RLQPFBOG"
 
 StoredObjects = list[tuple[int, bytes]]
@@ -64,7 +65,8 @@ class RunnerSettings(Struct, frozen=True, array_like=True):
         max_result_bytes: A larger encoded result fails its task.
         grace_seconds: How long a cancelled async task may take to end.
         max_log_bytes: Output of an async task beyond that is dropped.
-        recorder: The file of an async runner's flight recorder.
+        recorder: The file of the flight recorder; of a sync runner the numbers alone are used, and
+            one that gets nothing ahead has none.
         limits: The limits of the process.
         alone: Whether one task at a time runs in it.
         inline_bytes: A larger encoded result goes to the result store, if there is one.

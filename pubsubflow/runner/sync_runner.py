@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any, TextIO
 
@@ -30,6 +30,7 @@ from pubsubflow.runner.exchanges.requests import (
 from pubsubflow.runner.exchanges.task_host import RunnerHost
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import stopped_at
+from pubsubflow.runner.flight_recorder import BEGUN, REVOKED_AFTER, REVOKED_UNTIL, map_numbers
 from pubsubflow.runner.frames import FrameDecoder, send_frame
 from pubsubflow.runner.limits import PeakMemory
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
@@ -42,10 +43,12 @@ from pubsubflow.runner.process_state import (
     reseed,
 )
 from pubsubflow.runner.protocol import (
+    AHEAD,
     DRAIN,
     LEFT,
     NUMBERED,
     REPLY,
+    RETURNED,
     SOURCE,
     TASK,
     RunnerRequest,
@@ -55,6 +58,7 @@ from pubsubflow.runner.protocol import (
 from pubsubflow.runner.redaction import Redactor
 
 _CHUNK_BYTES = 65_536
+_TASKS = (TASK, AHEAD)
 _OUTPUTS = (1, 2)
 _MOST_NAMED = 8
 _NODE_END = f"{NODE_MARK}\n".encode()
@@ -108,6 +112,10 @@ class BlockingChannel:
         self._waiting.clear()
         return frames
 
+    def put_back(self, frames: Iterable[bytes]) -> None:
+        """Leave frames that have arrived for `receive`, before all that arrive later."""
+        self._waiting.extend(frames)
+
     def send(self, frame: bytes) -> None:
         """Send a frame."""
         with self._send_lock:
@@ -154,7 +162,8 @@ class SyncRunner:
         self._settings = settings
         self._redactor = Redactor()
         self._dags = DagCache()
-        self._draining = False
+        self._draining = self._spoilt = False
+        self._page = map_numbers(settings.recorder) if settings.recorder else None
         self._streams = (sys.stdout, sys.stderr)
         self._pid = os.getpid()
         self._peak_memory = PeakMemory()
@@ -176,8 +185,15 @@ class SyncRunner:
 
     def _handle(self, frame: bytes) -> None:
         kind = frame[0]
-        if kind == TASK:
+        if kind in _TASKS:
             _, number = NUMBERED.unpack_from(frame)
+            if not self._begins(number):
+                self._channel.send(NUMBERED.pack(RETURNED, number))
+                return
+            if kind == AHEAD:
+                # The result of the task before may be on its way still: by the mark the worker
+                # separates what the two write.
+                self._mark_output()
             message = decode_task(frame[NUMBERED.size :])
             self._run_task(
                 TaskExecution(number, message, self._settings, self._redactor, self._peak_memory)
@@ -186,6 +202,18 @@ class SyncRunner:
             self._dags.add(frame[1:])
         elif kind == DRAIN:
             self._draining = True
+
+    def _begins(self, number: int) -> bool:
+        """Note that a task begins, and return whether it may: the worker may have revoked it."""
+        page = self._page
+        if page is None:
+            return True
+        page[BEGUN] = number
+        return not (self._spoilt or page[REVOKED_AFTER] < number <= page[REVOKED_UNTIL])
+
+    def _mark_output(self) -> None:
+        for fd in _OUTPUTS:
+            os.write(fd, _NODE_END)
 
     def _run_task(self, execution: TaskExecution) -> None:
         while True:
@@ -200,8 +228,7 @@ class SyncRunner:
             if has_next:
                 # Before the result: by this mark the worker separates what this node wrote
                 # from what the next one writes while the result is still on its way.
-                for fd in _OUTPUTS:
-                    os.write(fd, _NODE_END)
+                self._mark_output()
             self._channel.send(frame)
             self._peak_memory.restart()
             if not has_next:
@@ -255,7 +282,7 @@ class SyncRunner:
         """Have the worker give this process no further task, if functions are replaced in it."""
         patched = ", ".join(self._patches.changes()[:_MOST_NAMED])
         if patched and not self._draining:
-            self._draining = True
+            self._spoilt = self._draining = True
             self._warn(
                 f"the task has replaced for the whole process: {patched}; no further task begins "
                 "in this process"
@@ -276,9 +303,12 @@ class SyncRunner:
             self._channel.send(frame)
 
     def _handle_arrived(self) -> None:
-        """Handle the frames that came while the task ran."""
-        for frame in self._channel.arrived():
-            self._handle(frame)
+        """Handle the frames that came while the task ran; further tasks wait for its end."""
+        frames = self._channel.arrived()
+        for frame in frames:
+            if frame[0] not in _TASKS:
+                self._handle(frame)
+        self._channel.put_back(frame for frame in frames if frame[0] in _TASKS)
 
     def _flush_output(self) -> None:
         """Flush all output into the pipes before the result is sent."""

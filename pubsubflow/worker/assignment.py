@@ -99,8 +99,14 @@ class RunnerRef(Protocol):
     def kill(self, number: int = signal.SIGKILL) -> None:
         """Send a signal to the process and to all that it started."""
 
-    def release(self, assignment: "Assignment") -> None:
-        """Give up an assignment of which nothing is left to run."""
+    def release(self, assignment: "Assignment") -> "Assignment | None":
+        """Give up an assignment of which nothing is left to run; return what begins now."""
+
+    def revoke(self) -> "list[Assignment]":
+        """Return what was sent ahead and has not begun; it does not begin any more."""
+
+    def has_ended(self, assignment: "Assignment") -> bool:
+        """Return whether an assignment has ended, and its result is on its way."""
 
 
 class Assignment:
@@ -113,7 +119,7 @@ class Assignment:
         timeout_seconds: Timeout of the node that runs now.
         runner: The process that runs it; None while it waits.
         waits_since: When it came, if it had to wait for a process; time of the loop.
-        started_at: When the node started, seconds since 1970.
+        started_at: When the node started, seconds since 1970; 0 for one that was sent ahead.
         decided_outcome: Set once the worker has decided the outcome and waits for the runner to
             stop.
         message_done: Whether its message is acknowledged or returned to the queue.

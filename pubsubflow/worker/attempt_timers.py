@@ -55,5 +55,6 @@ class AttemptTimers:
 
     def _check_started(self, started: tuple[Assignment, int]) -> None:
         assignment, node = started
-        if assignment.runner is not None and assignment.node == node:
+        running = assignment.runner is not None and assignment.started_at
+        if running and assignment.node == node:
             self._on_started(assignment)

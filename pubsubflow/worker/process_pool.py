@@ -2,7 +2,8 @@
 
 import asyncio
 import signal
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import anyio
@@ -24,7 +25,7 @@ from pubsubflow.worker.resources.parking import Parking
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore, ResultUploads
 from pubsubflow.worker.runner_process import RunnerProcess
-from pubsubflow.worker.runner_set import RunnerSet
+from pubsubflow.worker.runner_set import MeanDuration, RunnerSet
 from pubsubflow.worker.settings import ResultStoreSettings, WorkerSettings
 from pubsubflow.worker.source_cache import FetchedSource, SourceCache
 from pubsubflow.worker.timeouts import TimeoutQueue
@@ -35,8 +36,15 @@ log = structlog.get_logger(__name__)
 _KEPT_OUTCOMES = (Outcome.SUCCESS, Outcome.SKIPPED)
 _TAKEN_DELAY_SECONDS = 2.0
 _AGAIN_TEXT = "the process of this task ended while others ran in it: the task begins again"
+_AHEAD = 4
+"""How many short tasks a worker takes for each process, beside the one that runs."""
+_LATE_SECONDS = 0.02
 _ENVELOPE_BYTES = 16_384
 """Left of the largest message for all of a ResultMessage but the result."""
+
+
+def _ignore(_: int) -> None:
+    """Do nothing: the pool gets one assignment, whatever it has room for."""
 
 
 def runner_settings(
@@ -83,6 +91,7 @@ class ProcessPool:
         results: Stores and reads large results.
         on_returned: Called with an assignment that goes back to its queue.
         on_finished: Called with an assignment of which nothing is left to run.
+        on_capacity: Called with how many more assignments may be here from now on, or fewer.
 
     Attributes:
         capacity: How many assignments may be here at once, with waiting ones that are not parked.
@@ -103,6 +112,7 @@ class ProcessPool:
         results: ResultStore,
         on_returned: Callable[[Assignment], None],
         on_finished: Callable[[Assignment], None],
+        on_capacity: Callable[[int], None] = _ignore,
     ) -> None:
         self._settings = settings
         self._runner_settings = runner_settings
@@ -118,6 +128,10 @@ class ProcessPool:
         self._uploads = ResultUploads(results, group, self._on_uploaded)
         self._on_returned = on_returned
         self._on_finished = on_finished
+        self._on_capacity = on_capacity
+        self._mean = MeanDuration()
+        self._extra = 0
+        self._ahead_timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Assignment, FetchedSource | None] = {}
         self._runners = RunnerSet(
@@ -157,12 +171,13 @@ class ProcessPool:
     @property
     def busy(self) -> int:
         """How many assignments run."""
-        return sum(len(runner.assignments) for runner in self._runners.all)
+        return sum(min(len(each.assignments), self._runners.slots) for each in self._runners.all)
 
     @property
     def waiting(self) -> int:
-        """How many assignments wait for a runner."""
-        return len(self._waiting)
+        """How many assignments wait for a runner, or behind another one."""
+        here = sum(len(runner.assignments) for runner in self._runners.all)
+        return len(self._waiting) + here - self.busy
 
     @property
     def runners(self) -> int:
@@ -185,10 +200,9 @@ class ProcessPool:
         source = self._sources.sources.get(assignment.header.source)
         usual = not (self._waiting or assignment.redelivered or assignment.apart or self._closing)
         if usual and source is not None:
-            runner = self._runners.choose(source)
+            runner = self._choose(source, ahead=True)
             if runner is not None:
-                runner.assign(assignment, source)
-                self._timers.start(assignment)
+                self._assign(assignment, runner, source)
                 return
         self._waiting[assignment] = None
         assignment.waits_since = self._loop.time()
@@ -212,7 +226,15 @@ class ProcessPool:
             return
         grace = self._settings.grace_seconds
         if self._sync:
-            runner.kill(signal.SIGTERM)
+            # A signal must not reach what would begin next.
+            unbegun = runner.revoke()
+            self._take_back([each for each in unbegun if each is not assignment])
+            if assignment in unbegun:
+                self._end_attempt(assignment, outcome)
+                return
+            # Its result may be on its way, and another task run: that is not to be hit.
+            if not runner.has_ended(assignment):
+                runner.kill(signal.SIGTERM)
         else:
             runner.cancel(assignment)
             # The runner reports a task that does not stop after the first half of this time by
@@ -230,6 +252,7 @@ class ProcessPool:
         for assignment in tuple(self._waiting):
             self._return_to_queue(assignment)
         for runner in self._runners.all:
+            self._take_back(runner.revoke() if self._sync else [])
             runner.drain()
 
     def kill_all(self) -> None:
@@ -238,7 +261,7 @@ class ProcessPool:
         for assignment in self._uploads.give_up():
             self._return_to_queue(assignment)
         for runner in self._runners.all:
-            for assignment in tuple(runner.assignments.values()):
+            for assignment in reversed(tuple(runner.assignments.values())):
                 self._return_to_queue(assignment)
             runner.kill()
 
@@ -248,6 +271,8 @@ class ProcessPool:
         self._wait_timeouts.stop()
         self._parking.close()
         self._watchdog.close()
+        if self._ahead_timer is not None:
+            self._ahead_timer.cancel()
 
     def on_output(self, assignment: Assignment, lines: str) -> None:
         """Publish output; called by runners."""
@@ -271,6 +296,8 @@ class ProcessPool:
                 found = outcome.stopped_at(result.error)
                 payload = assignment.encode_result(self._runner_settings.worker, found)
         self._publisher.publish_result(assignment, payload)
+        if self._sync:
+            self._count(time.time() - assignment.started_at)
         if then == NO_NODE:
             self._release(assignment)
             self._dispatch()
@@ -300,6 +327,9 @@ class ProcessPool:
 
     def on_unbegun(self, assignment: Assignment) -> None:
         """Give an assignment that has not begun in its runner to another; called by runners."""
+        if assignment.decided_outcome is not None and self._sync:
+            self._end_attempt(assignment, assignment.decided_outcome)
+            return
         if self._closing:
             self._return_to_queue(assignment)
             return
@@ -376,15 +406,64 @@ class ProcessPool:
                 self._runners.reserve(assignment)
                 continue
             # One that waits too long for a process of its own code is not overtaken any more.
-            runner = None if self._runners.is_owed(left) else self._runners.choose(source)
+            is_owed = self._runners.is_owed(left)
+            runner = None if is_owed else self._choose(source, ahead=not left)
             if runner is None:
                 left.setdefault(source.process, []).append(assignment)
                 continue
             del self._waiting[assignment]
-            runner.assign(assignment, source)
-            self._timers.start(assignment)
+            self._assign(assignment, runner, source)
         if left:
             self._runners.add(left)
+
+    def _choose(self, source: FetchedSource, *, ahead: bool) -> RunnerProcess | None:
+        """Return a free runner, or one in which the task waits for its turn if tasks are short."""
+        runner = self._runners.choose(source)
+        if runner is None and ahead and self._extra:
+            runner = self._runners.choose_ahead(source)
+        return runner
+
+    def _assign(self, assignment: Assignment, runner: RunnerProcess, source: FetchedSource) -> None:
+        runner.assign(assignment, source)
+        if assignment.started_at:
+            self._timers.start(assignment)
+        elif self._ahead_timer is None:
+            self._ahead_timer = self._loop.call_later(_LATE_SECONDS, self._take_back_late)
+
+    def _count(self, seconds: float) -> None:
+        """Count how long a task took: more of them are taken ahead while they are short."""
+        self._mean.add(seconds)
+        is_wanted = self._mean.is_short and self._settings.prefetch > 0
+        extra = _AHEAD * self._settings.processes if is_wanted else 0
+        if extra != self._extra and not self._closing:
+            more, self._extra = extra - self._extra, extra
+            self.capacity += more
+            self._on_capacity(more)
+
+    def _take_back_late(self) -> None:
+        """Take back what waits in a runner behind a task that turns out to be a long one."""
+        self._ahead_timer = None
+        for runner in self._runners.late():
+            self._take_back(runner.revoke())
+        if self._ahead_timer is None and any(
+            len(runner.assignments) > self._runners.slots for runner in self._runners.all
+        ):
+            self._ahead_timer = self._loop.call_later(_LATE_SECONDS, self._take_back_late)
+
+    def _take_back(self, unbegun: Sequence[Assignment]) -> None:
+        """Give assignments that were sent ahead, and do not begin there, to free runners."""
+        # The last one first: none becomes the one that runs on the way.
+        for assignment in reversed(unbegun):
+            self._detach(assignment)
+            assignment.waits_since = self._loop.time()
+        if self._closing:
+            for assignment in unbegun:
+                self._return_to_queue(assignment)
+            return
+        # They came before what waits already.
+        self._waiting = dict.fromkeys(unbegun) | self._waiting
+        for assignment in unbegun:
+            self._fetch_source(assignment)
 
     def _on_runner_ready(self, runner: RunnerProcess) -> None:
         assignment = runner.reserved_for
@@ -393,12 +472,12 @@ class ProcessPool:
             if source is None:
                 runner.retire()  # it was cancelled or returned meanwhile
             else:
-                runner.assign(assignment, source)
-                self._timers.start(assignment)
+                self._assign(assignment, runner, source)
         self._dispatch()
 
     def _on_runner_exit(self, runner: RunnerProcess, code: int) -> None:
         """Publish the outcome of what ended with a runner, and fork another if needed."""
+        self._take_back(runner.unbegun())
         for assignment, then in runner.judge_losses(code):
             again = isinstance(then, RunAgain)
             log.warning("worker.runner_exited", **assignment.log_fields(), exit=code, again=again)
@@ -464,4 +543,6 @@ class ProcessPool:
         if assignment.timeout_timer is not None:
             assignment.timeout_timer.cancel()
         if runner is not None:
-            runner.release(assignment)
+            following = runner.release(assignment)
+            if following is not None:
+                self._timers.start(following)

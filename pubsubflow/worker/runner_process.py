@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from pubsubflow.runner.forked_process import ChildProcess
 from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.log_lines import split_records
 from pubsubflow.runner.protocol import (
+    AHEAD,
     CANCEL,
     DRAIN_FRAME,
     LEFT,
@@ -56,6 +57,8 @@ _TARGET = "pubsubflow.runner.main:main"
 _TAIL_LINES = 40
 _STREAM_SECONDS = 1.0
 _MOST_NAMED = 5
+_MOST_AHEAD = 4
+_BEGIN_SECONDS = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -98,6 +101,7 @@ class RunnerProcess:
         killed: The worker has killed it.
         blocked: A task blocks its event loop.
         recorder: The flight recorder of an async one.
+        recycle_after: After how many assignments it is replaced.
         idle_since: Time of the loop when its last assignment ended.
     """
 
@@ -122,16 +126,17 @@ class RunnerProcess:
         self._confinement = confinement
         self._settings = settings
         self._slots = slots
-        self._recycle_after = recycle_after
+        self.recycle_after = recycle_after
         self._events = events
         self._child: ChildProcess | None = None
         self._post: Callable[[bytes], None] = _lost
         self._ended = anyio.Event()
         self._redactor = Redactor()
-        self._requests = TaskRequests(self.assignments, events, self._redactor, self._reply)
+        self._requests = TaskRequests(self._running, events, self._redactor, self._reply)
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._is_sync = settings.kind == "sync"
         self.recorder: RunnerRecorder | None = None
+        self._ahead: RunnerRecorder | None = None  # of one that gets tasks ahead
         self._loop = asyncio.get_running_loop()
         self._pipes: list[OutputPipe] = []
 
@@ -157,6 +162,9 @@ class RunnerProcess:
             if not self._is_sync:
                 self.recorder = RunnerRecorder(fork_server.account)
                 settings = msgspec.structs.replace(settings, recorder=self.recorder.path)
+            elif self.reserved_for is None:
+                self._ahead = RunnerRecorder(fork_server.account)
+                settings = msgspec.structs.replace(settings, recorder=self._ahead.path)
             child = await fork_server.fork(
                 _TARGET,
                 encode(settings),
@@ -196,14 +204,15 @@ class RunnerProcess:
 
     def assign(self, assignment: Assignment, source: FetchedSource) -> None:
         """Send it an assignment, after the code if it does not have it yet."""
-        # One that is for this assignment alone never had a free slot.
-        self.free_slots -= self.reserved_for is None
+        is_ahead = self._is_sync and bool(self.assignments)
+        # One that is for this assignment alone never had a free slot, nor has one that works ahead.
+        self.free_slots = max(0, self.free_slots - 1)
         self.served += 1
         # It may have been here before, and be on its way back: a number of its own each time.
         assignment.position = self.served
         self.assignments[assignment.position] = assignment
         assignment.runner = self
-        assignment.started_at = time.time()
+        assignment.started_at = 0.0 if is_ahead else time.time()
         if assignment.header.source not in self.sources:
             self.sources.add(assignment.header.source)
             self.bundle, self.process = source.bundle, source.process
@@ -211,30 +220,97 @@ class RunnerProcess:
         data = assignment.delivery.data
         if assignment.redelivered and not self._is_sync:
             data = assignment.encode_without_journal()
-        self._post(NUMBERED.pack(TASK, assignment.position) + data)
+        kind = AHEAD if is_ahead else TASK
+        self._post(NUMBERED.pack(kind, assignment.position) + data)
 
-    def release(self, assignment: Assignment) -> None:
-        """Give up an assignment of which nothing is left to run, and retire when it is due."""
+    @property
+    def front(self) -> Assignment | None:
+        """The oldest assignment: the one that runs, if it runs one task at a time."""
+        return next(iter(self.assignments.values()), None)
+
+    def takes_ahead(self, now: float, most_seconds: float) -> bool:
+        """Return whether it may get another task behind the one that runs.
+
+        Args:
+            now: Seconds since 1970.
+            most_seconds: So long the one that runs may have run.
+        """
+        front = self.front
+        return (
+            front is not None
+            and self._ahead is not None
+            and not self.ending
+            and front.decided_outcome is None
+            and len(self.assignments) <= _MOST_AHEAD
+            and self.served < self.recycle_after
+            and now - front.started_at < most_seconds
+        )
+
+    def release(self, assignment: Assignment) -> Assignment | None:
+        """Give up an assignment of which nothing is left to run, and retire when it is due.
+
+        Returns:
+            The assignment that begins now, if it was sent ahead.
+        """
+        was_front = self.front is assignment
         del self.assignments[assignment.position]
         self._count_slots()
+        following = self.front
+        if following is not None and was_front and self._is_sync:
+            following.started_at = time.time()
+            return following
+        if self._is_sync and following is None:
+            for pipe in self._pipes:
+                pipe.expect_no_mark()
         if not self.assignments:
             self.idle_since = self._loop.time()
-            if self.ending or self.served >= self._recycle_after:
+            if self.ending or self.served >= self.recycle_after:
                 self.retire()
+        return None
 
-    def block(self) -> list[Assignment]:
-        """Note that a task blocks the loop, and return what had not begun, which it gives up."""
-        self.blocked = True
-        self._count_slots()
-        recorder = self.recorder
-        if recorder is None:
+    def revoke(self) -> list[Assignment]:
+        """Return what was sent ahead and has not begun; it does not begin any more."""
+        return [] if self._ahead is None else self._revoke(self._ahead)
+
+    def unbegun(self) -> list[Assignment]:
+        """Return what was sent ahead and has not begun, of a process that is gone."""
+        if self._ahead is None:
             return []
+        begun = self._ahead.page[BEGUN]
+        return [each for each in self.assignments.values() if each.position > begun]
+
+    def is_late(self, now: float, most_seconds: float) -> bool:
+        """Return whether others wait behind a task that has run for too long.
+
+        Args:
+            now: Seconds since 1970.
+            most_seconds: So long it may run.
+        """
+        front = self.front
+        if front is None or self._ahead is None or len(self.assignments) == 1:
+            return False
+        seconds = now - front.started_at
+        # One that has not begun waits for the machine, as all others do.
+        begun = self._ahead.page[BEGUN] >= front.position
+        return seconds > (most_seconds if begun else _BEGIN_SECONDS)
+
+    def has_ended(self, assignment: Assignment) -> bool:
+        """Return whether an assignment has ended, and its result is on its way."""
+        return self._ahead is not None and self._ahead.page[BEGUN] > assignment.position
+
+    def _revoke(self, recorder: RunnerRecorder) -> list[Assignment]:
         page = recorder.page
         page[REVOKED_AFTER], page[REVOKED_UNTIL] = page[BEGUN], self.served
         # Read once more, after that is written: one that began in between and saw it is sent back
         # by the runner.
         begun = page[BEGUN]
         return [each for each in self.assignments.values() if each.position > begun]
+
+    def block(self) -> list[Assignment]:
+        """Note that a task blocks the loop, and return what had not begun, which it gives up."""
+        self.blocked = True
+        self._count_slots()
+        return [] if self.recorder is None else self._revoke(self.recorder)
 
     def unblock(self) -> None:
         """Note that the loop turns again."""
@@ -266,8 +342,9 @@ class RunnerProcess:
 
     def close(self) -> None:
         """Give up the flight recorder and the limits, once the process is gone."""
-        if self.recorder is not None:
-            self.recorder.close()
+        for recorder in (self.recorder, self._ahead):
+            if recorder is not None:
+                recorder.close()
         if self._confinement is not None:
             self._confinement.close()
 
@@ -312,7 +389,11 @@ class RunnerProcess:
 
     def _count_slots(self) -> None:
         closed = self.ending or self.blocked or self.reserved_for is not None
-        self.free_slots = 0 if closed else self._slots - len(self.assignments)
+        self.free_slots = 0 if closed else max(0, self._slots - len(self.assignments))
+
+    def _running(self) -> Collection[Assignment]:
+        """Return what runs: of a process for one task at a time only the oldest assignment."""
+        return tuple(self.assignments.values())[: 1 if self._is_sync else None]
 
     def _on_frame(self, frame: bytes) -> None:
         kind = frame[0]
@@ -357,12 +438,19 @@ class RunnerProcess:
             return
         # The frame may overtake output that is still in the pipes: read them out first, so that
         # the node's last lines are published before its result.
+        is_last = len(self.assignments) == 1
         for pipe in self._pipes:
-            pipe.finish() if then == NO_NODE else pipe.drain()
+            if then != NO_NODE:
+                pipe.drain()
+            else:
+                pipe.finish() if is_last else pipe.end_task()
         self._pass_result(assignment, then, payload, objects)
         if then != NO_NODE:
             for pipe in self._pipes:
                 pipe.next_node()
+        elif not is_last and self._ahead is not None:
+            for pipe in self._pipes:
+                pipe.next_task()
 
     def _pass_result(
         self, assignment: Assignment, then: int, payload: bytes, objects: StoredObjects | None
@@ -378,8 +466,9 @@ class RunnerProcess:
     def _on_process_output(self, lines: str) -> None:
         """Add what was written to fd 1 and 2 to the only task, or to the daemon's log."""
         lines = self._redactor.lines(lines)
-        if len(self.assignments) == 1:
-            self._events.on_output(next(iter(self.assignments.values())), lines)
+        running = self._running()
+        if len(running) == 1:
+            self._events.on_output(next(iter(running)), lines)
             return
         tasks = [each.header.task_id for each in self.assignments.values()][:_MOST_NAMED]
         for line in split_records(lines):

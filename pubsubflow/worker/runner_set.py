@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 
 import anyio
@@ -26,6 +27,29 @@ _ASYNC_RECYCLE_FACTOR = 10
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 _TURN_SECONDS = 0.25
+SHORT_SECONDS = 0.01
+"""Tasks are sent ahead while they take less, and are not left behind one that takes more."""
+_WEIGHT = 0.1
+
+
+class MeanDuration:
+    """How long the sync tasks of a pool took lately.
+
+    Attributes:
+        seconds: A mean in which each task has a tenth of the weight of all before it.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 1.0
+
+    def add(self, seconds: float) -> None:
+        """Count a task."""
+        self.seconds += _WEIGHT * (min(max(seconds, 0.0), 1.0) - self.seconds)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether tasks take so little that a process should have the next ones at hand."""
+        return self.seconds < SHORT_SECONDS
 
 
 class RunnerSet:
@@ -86,6 +110,27 @@ class RunnerSet:
                 if not runner.process:
                     found = runner
         return found
+
+    def choose_ahead(self, source: FetchedSource) -> RunnerProcess | None:
+        """Return the runner of the same code that has the least to do, if it may have more."""
+        # While there may be another process, or one starts, the task gets that.
+        if self.starting or not self._is_full:
+            return None
+        now = time.time()
+        found = None
+        for runner in self.all:
+            if (
+                runner.process == source.process
+                and (found is None or len(runner.assignments) < len(found.assignments))
+                and runner.takes_ahead(now, SHORT_SECONDS)
+            ):
+                found = runner
+        return found
+
+    def late(self) -> list[RunnerProcess]:
+        """Return the runners in which tasks wait behind one that has run for too long."""
+        now = time.time()
+        return [runner for runner in self.all if runner.is_late(now, SHORT_SECONDS)]
 
     def is_owed(self, left: dict[str, list[Assignment]]) -> bool:
         """Return whether the next free place is owed to one that has waited for its turn.

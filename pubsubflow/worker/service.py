@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import count
 
 import anyio
@@ -217,6 +218,7 @@ class Worker:
                 results=self._results,
                 on_returned=self._on_returned,
                 on_finished=self._on_finished,
+                on_capacity=partial(self._change_credit, kind),
             )
         for offered in self._offers:
             by_plugin = self._pools[offered.name] = ExecutorEngine(
@@ -329,6 +331,12 @@ class Worker:
             self._publisher.ack(delivery)
             return True
         return False
+
+    def _change_credit(self, kind: str, messages: int) -> None:
+        """Request more messages for a pool of this worker, or fewer."""
+        for consumer in self._consumers:
+            if consumer.engine is self._pools[kind]:
+                consumer.puller.credit(messages)
 
     def _on_parked(self, assignment: Assignment) -> None:
         self._consumer_of[assignment.number].on_finished()

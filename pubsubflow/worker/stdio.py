@@ -34,6 +34,7 @@ class OutputPipe:
         self._splitter = LineSplitter()
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         self._lines: deque[str] = deque()
+        self._mark_due = False
         self._loop = asyncio.get_running_loop()
         self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -63,6 +64,25 @@ class OutputPipe:
         lines = self._splitter.finish()
         if lines:
             self._pass_on(lines)
+
+    def end_task(self) -> None:
+        """Read all that a task wrote behind which another one was sent ahead; it has ended."""
+        self.drain()
+        # Behind the mark stands what the next one has begun to write.
+        if not self._lines and (lines := self._splitter.finish()):
+            self._pass_on(lines)
+
+    def next_task(self) -> None:
+        """Pass on what a task wrote that was sent ahead; its output begins with a mark."""
+        if self._lines:
+            self._lines.popleft()
+            self._pass_on(())
+        else:
+            self._mark_due = True
+
+    def expect_no_mark(self) -> None:
+        """Note that what was sent ahead does not begin."""
+        self._mark_due = False
 
     def next_node(self) -> None:
         """Pass on what the next node of a chain wrote."""
@@ -112,8 +132,11 @@ class OutputPipe:
         # The runner starts the next node of a chain before the worker has read its result: what
         # stands behind the mark belongs to that node, and waits for `next_node`.
         found = []
-        while waiting and waiting[0] != NODE_MARK:
+        while waiting and (self._mark_due or waiting[0] != NODE_MARK):
             line = waiting.popleft()
+            if line == NODE_MARK:
+                self._mark_due = False
+                continue
             if line.endswith(NODE_MARK):
                 waiting.appendleft(NODE_MARK)
                 line = line.removesuffix(NODE_MARK)

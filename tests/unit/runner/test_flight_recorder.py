@@ -77,3 +77,21 @@ def test_a_file_that_user_code_has_cut_or_filled_ends_no_daemon(tmp_path):
         with (tmp_path / "recorder").open("wb") as file:
             file.truncate(size)
         assert flight_recorder.read(tmp_path / "recorder").running == ()
+
+
+def test_numbers_are_shared_without_a_descriptor(tmp_path):
+    recorder = flight_recorder.RunnerRecorder()
+    before = set(Path("/proc/self/fd").iterdir())
+    numbers = flight_recorder.map_numbers(recorder.path)
+    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert not Path(recorder.path).exists()
+    numbers[flight_recorder.BEGUN] = 7
+    recorder.page[flight_recorder.REVOKED_UNTIL] = 9
+    assert recorder.page[flight_recorder.BEGUN] == 7
+    assert numbers[flight_recorder.REVOKED_UNTIL] == 9
+    recorder.close()
+
+
+def test_a_file_that_cannot_be_mapped_is_named(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        flight_recorder.map_numbers(str(tmp_path / "nowhere"))

@@ -32,7 +32,7 @@ class Managers:
         self.passed, self.replies = [], []
         self.redactor = Redactor()
         here = SimpleNamespace(header=SimpleNamespace(run=7))
-        self.requests = TaskRequests({1: here}, self, self.redactor, self.reply)
+        self.requests = TaskRequests(lambda: [here], self, self.redactor, self.reply)
 
     def on_request(self, request, reply):
         self.passed.append(request)
