@@ -163,8 +163,7 @@ class RunnerProcess:
                 self.recorder = RunnerRecorder(fork_server.account)
                 settings = msgspec.structs.replace(settings, recorder=self.recorder.path)
             elif self.reserved_for is None:
-                self._ahead = RunnerRecorder(fork_server.account)
-                settings = msgspec.structs.replace(settings, recorder=self._ahead.path)
+                settings = self._open_ahead(settings, fork_server)
             child = await fork_server.fork(
                 _TARGET,
                 encode(settings),
@@ -195,6 +194,15 @@ class RunnerProcess:
             self._end()
             for pipe in self._pipes:
                 pipe.close()
+
+    def _open_ahead(self, settings: RunnerSettings, fork_server: ForkServer) -> RunnerSettings:
+        """Make the page that says which tasks have begun; none are sent ahead without one."""
+        try:
+            self._ahead = RunnerRecorder(fork_server.account)
+        except OSError as error:
+            log.warning("worker.none_sent_ahead", error=str(error))
+            return settings
+        return msgspec.structs.replace(settings, recorder=self._ahead.path)
 
     async def _end_with(self, child: ChildProcess) -> None:
         """Give up the stream after the process's end: what a task forked may hold it open."""
