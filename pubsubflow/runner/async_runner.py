@@ -39,11 +39,9 @@ from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import outcome_of, stopped_at
 from pubsubflow.runner.flight_recorder import (
     BEAT,
-    BEGUN,
-    REVOKED_AFTER,
-    REVOKED_UNTIL,
     FlightRecorder,
     TaskCoroutine,
+    begins,
 )
 from pubsubflow.runner.limits import PeakMemory
 from pubsubflow.runner.output import CURRENT_OUTPUT, TaskOutput, install_streams
@@ -195,9 +193,8 @@ class AsyncRunner:
     async def _serve(self, task: _RunningTask) -> None:
         """Run a task and its chain."""
         execution, page = task.execution, self._page
-        page[BEGUN] = execution.number
         try:
-            revoked = page[REVOKED_AFTER] < execution.number <= page[REVOKED_UNTIL]
+            revoked = not begins(page, execution.number)
             shared = self._shared
             # Alone it finds what the end of the last one has left, which was looked at.
             alone = len(self._tasks) == 1 and not shared.spoilt

@@ -14,9 +14,10 @@ import os
 import signal
 import struct
 import tempfile
+import threading
 from collections.abc import Coroutine, Generator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
@@ -29,6 +30,7 @@ _MAP_FAILED = ctypes.c_void_p(-1).value
 _NUMBER = struct.Struct("=q")
 _MAX_STACK_CHARACTERS = 20_000
 _SHARED_MEMORY = "/dev/shm"  # noqa: S108 - mkstemp makes a name of its own in it
+_BARRIER = threading.Lock()
 _FORKED_TEXT = b"a child that a task forked came back to the event loop: it ends here\n"
 
 RUNNING, BEAT, BEGUN, REVOKED_AFTER, REVOKED_UNTIL = range(5)
@@ -36,6 +38,16 @@ RUNNING, BEAT, BEGUN, REVOKED_AFTER, REVOKED_UNTIL = range(5)
 when its loop last turned, in ns of the monotonic clock, 0 while it has no tasks; how many of the
 assignments that were sent to it have begun. Those whose count is above REVOKED_AFTER, up to
 REVOKED_UNTIL, must not begin any more: the worker writes these two."""
+
+
+class SharedPage(Protocol):
+    """Numbers that the worker and a runner share."""
+
+    def __getitem__(self, index: int, /) -> int:
+        """Return a number."""
+
+    def __setitem__(self, index: int, value: int, /) -> None:
+        """Change a number."""
 
 
 class FlightRecorder:
@@ -78,6 +90,21 @@ def map_numbers(path: str) -> "ctypes.Array[ctypes.c_int64]":
     finally:
         os.close(fd)
     return (ctypes.c_int64 * SLOTS).from_address(address)
+
+
+def begins(page: SharedPage, number: int) -> bool:
+    """Note that an assignment begins, and return whether it may: the worker may have revoked it.
+
+    Args:
+        page: The shared numbers.
+        number: How many assignments have been sent with this one.
+    """
+    page[BEGUN] = number
+    # A lock is a barrier: the worker sees the number before its own ones are read here. Without it
+    # either side might see what was there before, and the assignment would begin twice.
+    with _BARRIER:
+        pass
+    return not page[REVOKED_AFTER] < number <= page[REVOKED_UNTIL]
 
 
 class _SharedNumbers:

@@ -30,7 +30,7 @@ from pubsubflow.runner.exchanges.requests import (
 from pubsubflow.runner.exchanges.task_host import RunnerHost
 from pubsubflow.runner.execution import TaskExecution
 from pubsubflow.runner.failures import stopped_at
-from pubsubflow.runner.flight_recorder import BEGUN, REVOKED_AFTER, REVOKED_UNTIL, map_numbers
+from pubsubflow.runner.flight_recorder import begins, map_numbers
 from pubsubflow.runner.frames import FrameDecoder, send_frame
 from pubsubflow.runner.limits import PeakMemory
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, log_record
@@ -208,8 +208,7 @@ class SyncRunner:
         page = self._page
         if page is None:
             return True
-        page[BEGUN] = number
-        return not (self._spoilt or page[REVOKED_AFTER] < number <= page[REVOKED_UNTIL])
+        return begins(page, number) and not self._spoilt
 
     def _mark_output(self) -> None:
         for fd in _OUTPUTS:
