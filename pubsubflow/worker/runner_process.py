@@ -137,6 +137,7 @@ class RunnerProcess:
         self._is_sync = settings.kind == "sync"
         self.recorder: RunnerRecorder | None = None
         self._ahead: RunnerRecorder | None = None  # of one that gets tasks ahead
+        self._front_since = 0.0  # by the loop's clock, which nobody sets
         self._loop = asyncio.get_running_loop()
         self._pipes: list[OutputPipe] = []
 
@@ -218,6 +219,8 @@ class RunnerProcess:
         self.served += 1
         # It may have been here before, and be on its way back: a number of its own each time.
         assignment.position = self.served
+        if not self.assignments:
+            self._front_since = self._loop.time()
         self.assignments[assignment.position] = assignment
         assignment.runner = self
         assignment.started_at = 0.0 if is_ahead else time.time()
@@ -236,11 +239,15 @@ class RunnerProcess:
         """The oldest assignment: the one that runs, if it runs one task at a time."""
         return next(iter(self.assignments.values()), None)
 
-    def takes_ahead(self, now: float, most_seconds: float) -> bool:
+    @property
+    def front_seconds(self) -> float:
+        """For how long the oldest assignment has been that; 0 without one."""
+        return self._loop.time() - self._front_since if self.assignments else 0.0
+
+    def takes_ahead(self, most_seconds: float) -> bool:
         """Return whether it may get another task behind the one that runs.
 
         Args:
-            now: Seconds since 1970.
             most_seconds: So long the one that runs may have run.
         """
         front = self.front
@@ -251,7 +258,7 @@ class RunnerProcess:
             and front.decided_outcome is None
             and len(self.assignments) <= _MOST_AHEAD
             and self.served < self.recycle_after
-            and now - front.started_at < most_seconds
+            and self.front_seconds < most_seconds
         )
 
     def release(self, assignment: Assignment) -> Assignment | None:
@@ -264,6 +271,8 @@ class RunnerProcess:
         del self.assignments[assignment.position]
         self._count_slots()
         following = self.front
+        if was_front:
+            self._front_since = self._loop.time()
         if following is not None and was_front and self._is_sync:
             following.started_at = time.time()
             return following
@@ -287,20 +296,18 @@ class RunnerProcess:
         begun = self._ahead.page[BEGUN]
         return [each for each in self.assignments.values() if each.position > begun]
 
-    def is_late(self, now: float, most_seconds: float) -> bool:
+    def is_late(self, most_seconds: float) -> bool:
         """Return whether others wait behind a task that has run for too long.
 
         Args:
-            now: Seconds since 1970.
             most_seconds: So long it may run.
         """
         front = self.front
         if front is None or self._ahead is None or len(self.assignments) == 1:
             return False
-        seconds = now - front.started_at
         # One that has not begun waits for the machine, as all others do.
         begun = self._ahead.page[BEGUN] >= front.position
-        return seconds > (most_seconds if begun else _BEGIN_SECONDS)
+        return self.front_seconds > (most_seconds if begun else _BEGIN_SECONDS)
 
     def has_ended(self, assignment: Assignment) -> bool:
         """Return whether an assignment has ended, and its result is on its way."""

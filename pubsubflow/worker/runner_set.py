@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 
 import anyio
@@ -116,21 +115,19 @@ class RunnerSet:
         # While there may be another process, or one starts, the task gets that.
         if self.starting or not self._is_full:
             return None
-        now = time.time()
         found = None
         for runner in self.all:
             if (
                 runner.process == source.process
                 and (found is None or len(runner.assignments) < len(found.assignments))
-                and runner.takes_ahead(now, SHORT_SECONDS)
+                and runner.takes_ahead(SHORT_SECONDS)
             ):
                 found = runner
         return found
 
     def late(self) -> list[RunnerProcess]:
         """Return the runners in which tasks wait behind one that has run for too long."""
-        now = time.time()
-        return [runner for runner in self.all if runner.is_late(now, SHORT_SECONDS)]
+        return [runner for runner in self.all if runner.is_late(SHORT_SECONDS)]
 
     def is_owed(self, left: dict[str, list[Assignment]]) -> bool:
         """Return whether the next free place is owed to one that has waited for its turn.

@@ -118,5 +118,4 @@ def _silent_seconds(runner: RunnerProcess, recorder: RunnerRecorder) -> float:
     if beat:
         return (time.monotonic_ns() - beat) / 1e9
     # It has not looked at its first assignment yet.
-    oldest = next(iter(runner.assignments.values()), None)
-    return 0.0 if oldest is None else time.time() - oldest.started_at
+    return runner.front_seconds

@@ -1,5 +1,7 @@
 """Short tasks are sent to a process ahead, and nothing depends on where they waited."""
 
+import time
+
 import anyio
 import pytest
 
@@ -169,6 +171,20 @@ async def test_what_a_long_task_holds_up_goes_to_another_worker(
             assert {manager.results[each.run, each.node].worker for each in orders} == {"w2"}
             (manager.folder / "go").touch()
             await all_succeed(manager, [front], notes)
+
+
+async def test_a_clock_that_is_set_back_leaves_none_behind_a_long_task(
+    manager, start_worker, dag, ahead, notes, monkeypatch
+):
+    """By the time of day the long task would be a short one for an hour."""
+    now = time.time
+    async with start_worker(processes=1, max_wait_seconds=0.2):
+        front, orders = await behind(manager, dag, "holds", ahead)
+        monkeypatch.setattr(time, "time", lambda: now() - 3600)
+        async with start_worker("w2", cache="other", processes=1):
+            await all_succeed(manager, orders, notes)
+        (manager.folder / "go").touch()
+        await all_succeed(manager, [front], notes)
 
 
 async def test_a_process_that_dies_costs_the_task_that_ran(

@@ -20,8 +20,8 @@ class Process:
 
     def __init__(self, recorder, assigned_seconds_ago):
         self.recorder = recorder
-        started_at = time.time() - assigned_seconds_ago
-        self.assignments = {1: SimpleNamespace(started_at=started_at, log_fields=dict)}
+        self.front_seconds = assigned_seconds_ago
+        self.assignments = {1: SimpleNamespace(log_fields=dict)}
 
     def interrupt(self, number):
         pass
