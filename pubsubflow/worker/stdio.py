@@ -9,15 +9,16 @@ import termios
 from collections import deque
 from collections.abc import Callable, Iterable
 from fcntl import ioctl
+from typing import ClassVar
 
 import msgspec
 
 from pubsubflow.runner.log_lines import NODE_MARK, RECORD_MARK, LineSplitter, log_line
 
 _CHUNK_BYTES = 4096
-# Reading takes at most one part in so many of the loop's time for each pipe: whoever writes faster
-# waits, because the pipe is full.
-_SHARE = 12
+# Reading takes at most one part in so many of the loop's time, for all pipes together: whoever
+# writes faster waits, because the pipe is full.
+_SHARE = 3
 
 
 class OutputPipe:
@@ -27,6 +28,8 @@ class OutputPipe:
         stream: `stdout` or `stderr`.
         on_lines: Called with lines of JSON as they come.
     """
+
+    _full: ClassVar[set["OutputPipe"]] = set()
 
     def __init__(self, stream: str, on_lines: Callable[[str], None]) -> None:
         self._stream = stream
@@ -94,6 +97,7 @@ class OutputPipe:
         """Close both ends."""
         if self._pause is not None:
             self._pause.cancel()
+        self._full.discard(self)
         self._loop.remove_reader(self._reader)
         os.close(self._reader)
         if self.writer >= 0:
@@ -106,10 +110,13 @@ class OutputPipe:
     def _on_readable(self) -> None:
         started = self._loop.time()
         count = self._read()
-        if count == _CHUNK_BYTES:
-            self._loop.remove_reader(self._reader)
-            pause = (self._loop.time() - started) * _SHARE
-            self._pause = self._loop.call_later(pause, self._listen)
+        if count < _CHUNK_BYTES:
+            self._full.discard(self)
+            return
+        self._full.add(self)
+        self._loop.remove_reader(self._reader)
+        pause = (self._loop.time() - started) * _SHARE * len(self._full)
+        self._pause = self._loop.call_later(pause, self._listen)
 
     def _read(self) -> int:
         """Read one chunk; return its size in bytes."""

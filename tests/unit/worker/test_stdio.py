@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,3 +89,50 @@ def test_a_mark_that_does_not_come_is_not_waited_for():
     before, found = asyncio.run(run())
     assert before == [[], ["of the one after it"], []]
     assert found == [[], ["of the one after it"], ["of the last"]]
+
+
+class Clock:
+    """A loop whose time goes on by a second whenever somebody looks at it."""
+
+    def __init__(self):
+        self.now, self.pauses = 0.0, []
+
+    def time(self):
+        self.now += 1.0
+        return self.now
+
+    def call_later(self, seconds, _):
+        self.pauses.append(seconds)
+        return self
+
+    def add_reader(self, *_):
+        pass
+
+    def remove_reader(self, *_):
+        pass
+
+    def cancel(self):
+        pass
+
+
+@pytest.mark.anyio
+async def test_all_that_write_without_pause_share_a_third_of_the_loop(monkeypatch):
+    clock = Clock()
+    pipes = []
+    for _ in range(3):
+        pipe = OutputPipe("stdout", lambda _: None)
+        pipe._loop.remove_reader(pipe._reader)
+        monkeypatch.setattr(pipe, "_loop", clock)
+        os.write(pipe.writer, b"x" * 4095 + b"\n" + b"y" * 4095 + b"\n")
+        pipes.append(pipe)
+    for pipe in pipes:
+        pipe._on_readable()
+    assert clock.pauses == [3.0, 6.0, 9.0]
+    pipes[0]._on_readable()
+    pipes[0]._on_readable()  # it has read all there is
+    pipes[1].close()
+    pipes[2]._on_readable()
+    assert clock.pauses[3:] == [9.0, 3.0]
+    for pipe in (pipes[0], pipes[2]):
+        pipe.close()
+    assert not OutputPipe._full
