@@ -24,7 +24,7 @@ from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.resources.parking import Parking
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore, ResultUploads
-from pubsubflow.worker.runner_process import RunnerProcess
+from pubsubflow.worker.runner_process import MOST_AHEAD, RunnerProcess
 from pubsubflow.worker.runner_set import MeanDuration, RunnerSet
 from pubsubflow.worker.settings import ResultStoreSettings, WorkerSettings
 from pubsubflow.worker.source_cache import FetchedSource, SourceCache
@@ -36,8 +36,6 @@ log = structlog.get_logger(__name__)
 _KEPT_OUTCOMES = (Outcome.SUCCESS, Outcome.SKIPPED)
 _TAKEN_DELAY_SECONDS = 2.0
 _AGAIN_TEXT = "the process of this task ended while others ran in it: the task begins again"
-_AHEAD = 4
-"""How many short tasks a worker takes for each process, beside the one that runs."""
 _LATE_SECONDS = 0.02
 _ENVELOPE_BYTES = 16_384
 """Left of the largest message for all of a ResultMessage but the result."""
@@ -434,7 +432,7 @@ class ProcessPool:
         """Count how long a task took: more of them are taken ahead while they are short."""
         self._mean.add(seconds)
         is_wanted = self._mean.is_short and self._settings.prefetch > 0
-        extra = _AHEAD * self._settings.processes if is_wanted else 0
+        extra = MOST_AHEAD * self._settings.processes if is_wanted else 0
         if extra != self._extra and not self._closing:
             more, self._extra = extra - self._extra, extra
             self.capacity += more

@@ -57,7 +57,8 @@ _TARGET = "pubsubflow.runner.main:main"
 _TAIL_LINES = 40
 _STREAM_SECONDS = 1.0
 _MOST_NAMED = 5
-_MOST_AHEAD = 4
+MOST_AHEAD = 4
+"""How many short tasks a process has behind the one that runs, and a worker takes for it."""
 _BEGIN_SECONDS = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -256,7 +257,7 @@ class RunnerProcess:
             and self._ahead is not None
             and not self.ending
             and front.decided_outcome is None
-            and len(self.assignments) <= _MOST_AHEAD
+            and len(self.assignments) <= MOST_AHEAD
             and self.served < self.recycle_after
             and self.front_seconds < most_seconds
         )
@@ -276,10 +277,10 @@ class RunnerProcess:
         if following is not None and was_front and self._is_sync:
             following.started_at = time.time()
             return following
-        if self._is_sync and following is None:
-            for pipe in self._pipes:
-                pipe.expect_no_mark()
-        if not self.assignments:
+        if following is None:
+            if self._is_sync:
+                for pipe in self._pipes:
+                    pipe.expect_no_mark()
             self.idle_since = self._loop.time()
             if self.ending or self.served >= self.recycle_after:
                 self.retire()
