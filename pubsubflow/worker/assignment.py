@@ -90,8 +90,8 @@ class AttemptOutcome(Struct, frozen=True):
 class RunnerRef(Protocol):
     """The runner process of an assignment, as far as the pool uses it through the assignment."""
 
-    def cancel(self, assignment: "Assignment") -> None:
-        """Stop one async task."""
+    def stop(self, assignment: "Assignment") -> "list[Assignment]":
+        """Stop an assignment; return what was sent ahead and does not begin any more."""
 
     def is_blocked_by_other(self, assignment: "Assignment") -> bool:
         """Return whether another assignment blocks the event loop."""
@@ -101,12 +101,6 @@ class RunnerRef(Protocol):
 
     def release(self, assignment: "Assignment") -> "Assignment | None":
         """Give up an assignment of which nothing is left to run; return what begins now."""
-
-    def revoke(self) -> "list[Assignment]":
-        """Return what was sent ahead and has not begun; it does not begin any more."""
-
-    def has_ended(self, assignment: "Assignment") -> bool:
-        """Return whether an assignment has ended, and its result is on its way."""
 
 
 class Assignment:

@@ -44,7 +44,8 @@ from pubsubflow.worker.executors.offers import ExecutorOffers
 from pubsubflow.worker.executors.settings import OfferedExecutor, attempt_settings
 from pubsubflow.worker.manager_client import ManagerClient
 from pubsubflow.worker.metrics import WorkerMetrics
-from pubsubflow.worker.process_pool import ProcessPool, runner_settings
+from pubsubflow.worker.processes.pool import ProcessPool
+from pubsubflow.worker.processes.runner_settings import runner_settings
 from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore

@@ -37,7 +37,8 @@ from pubsubflow.worker.assignment import (
 from pubsubflow.worker.executors.kept_results import KeptResults, ResultExchange
 from pubsubflow.worker.executors.settings import AttemptSettings
 from pubsubflow.worker.manager_client import ManagerClient
-from pubsubflow.worker.process_pool import ProcessPool, runner_settings
+from pubsubflow.worker.processes.pool import ProcessPool
+from pubsubflow.worker.processes.runner_settings import runner_settings
 from pubsubflow.worker.resources.confinement import Confinements
 from pubsubflow.worker.result_publisher import ResultPublisher
 from pubsubflow.worker.result_store import ResultStore

@@ -6,8 +6,8 @@ import anyio
 import pytest
 
 from pubsubflow.model.wire.messages import Outcome
-from pubsubflow.worker import runner_set
-from pubsubflow.worker.runner_process import RunnerProcess
+from pubsubflow.worker.processes import ahead as sending_ahead
+from pubsubflow.worker.processes.runner_process import RunnerProcess
 
 pytestmark = pytest.mark.anyio
 
@@ -82,14 +82,14 @@ def dag(manager):
 @pytest.fixture
 def ahead(monkeypatch):
     """Take one task under 0.3 s for a sign that tasks are short; note what is sent ahead."""
-    monkeypatch.setattr(runner_set, "SHORT_SECONDS", 0.3)
-    monkeypatch.setattr(runner_set, "_WEIGHT", 1.0)
+    monkeypatch.setattr(sending_ahead, "SHORT_SECONDS", 0.3)
+    monkeypatch.setattr(sending_ahead, "_WEIGHT", 1.0)
     found = []
     assign = RunnerProcess.assign
 
     def spied(self, assignment, source):
         assign(self, assignment, source)
-        if self.front is not assignment:
+        if self.assignments.front is not assignment:
             found.append(assignment.header.run)
 
     monkeypatch.setattr(RunnerProcess, "assign", spied)
@@ -210,7 +210,7 @@ async def test_a_cancelled_task_takes_none_with_it(manager, start_worker, dag, a
 
 
 async def test_a_timeout_counts_from_the_start(manager, start_worker, dag, ahead, monkeypatch):
-    monkeypatch.setattr(runner_set, "SHORT_SECONDS", 5.0)
+    monkeypatch.setattr(sending_ahead, "SHORT_SECONDS", 5.0)
     async with start_worker(processes=1):
         front, orders = await behind(manager, dag, "limited", ahead, name="limited")
         for order in (front, *orders):

@@ -7,7 +7,7 @@ from collections import Counter
 import anyio
 import pytest
 
-from pubsubflow.worker import runner_set, watchdog
+from pubsubflow.worker.processes import runner_set, watchdog
 
 pytestmark = pytest.mark.anyio
 

@@ -4,7 +4,7 @@ import pytest
 
 from pubsubflow.model.wire.messages import NO_NODE, Outcome
 from pubsubflow.worker.assignment import AttemptOutcome
-from pubsubflow.worker.losses import RunAgain, judge_losses
+from pubsubflow.worker.processes.losses import RunAgain, judge_losses
 
 
 class Held:

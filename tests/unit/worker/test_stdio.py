@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pubsubflow.runner.log_lines import NODE_MARK
-from pubsubflow.worker.stdio import OutputPipe
+from pubsubflow.worker.processes.stdio import OutputPipe
 
 MARK = f"{NODE_MARK}\n"
 TEXTS = st.text(st.sampled_from("ab \n"), max_size=6)

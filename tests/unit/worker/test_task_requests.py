@@ -21,7 +21,7 @@ from pubsubflow.model.wire.worker_requests import (
 )
 from pubsubflow.runner.protocol import REQUEST
 from pubsubflow.runner.redaction import Redactor
-from pubsubflow.worker.task_requests import TaskRequests
+from pubsubflow.worker.processes.task_requests import TaskRequests
 
 FENCE = (0, -1, 1, 1)
 ENTRY = JournalEntry("k", "label", "step", b"\xc0")
@@ -32,7 +32,8 @@ class Managers:
         self.passed, self.replies = [], []
         self.redactor = Redactor()
         here = SimpleNamespace(header=SimpleNamespace(run=7))
-        self.requests = TaskRequests(lambda: [here], self, self.redactor, self.reply)
+        assignments = SimpleNamespace(running=[here])
+        self.requests = TaskRequests(assignments, self, self.redactor, self.reply)
 
     def on_request(self, request, reply):
         self.passed.append(request)

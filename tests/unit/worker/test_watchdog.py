@@ -7,9 +7,17 @@ import anyio
 import pytest
 
 from pubsubflow.runner.flight_recorder import BEAT, BEGUN, RunnerRecorder
-from pubsubflow.worker.watchdog import BLOCK_SECONDS, START_SECONDS, LoopWatchdog
+from pubsubflow.worker.processes.watchdog import BLOCK_SECONDS, START_SECONDS, LoopWatchdog
 
 pytestmark = pytest.mark.anyio
+
+
+class Sent(dict):
+    """One assignment, which was sent so long ago."""
+
+    def __init__(self, seconds_ago):
+        super().__init__({1: SimpleNamespace(log_fields=dict)})
+        self.front_seconds = seconds_ago
 
 
 class Process:
@@ -20,8 +28,7 @@ class Process:
 
     def __init__(self, recorder, assigned_seconds_ago):
         self.recorder = recorder
-        self.front_seconds = assigned_seconds_ago
-        self.assignments = {1: SimpleNamespace(log_fields=dict)}
+        self.assignments = Sent(assigned_seconds_ago)
 
     def interrupt(self, number):
         pass

@@ -1,6 +1,6 @@
 """Requests of tasks, on their way from a runner process to the managers, the bus and the stores."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -18,7 +18,7 @@ from pubsubflow.model.wire.worker_requests import (
 )
 from pubsubflow.runner.protocol import FETCH, PUBLISH, REQUEST
 from pubsubflow.runner.redaction import HoldsSecrets, Redactor
-from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.processes.sent import SentAssignments
 
 
 class RequestEvents(Protocol):
@@ -38,7 +38,7 @@ class TaskRequests:
     """Passes on what the tasks of one process request.
 
     Args:
-        running: Returns those that run in the process.
+        assignments: Those of the process.
         events: Carries the requests out.
         redactor: Learns the secrets that come back.
         reply: Sends a reply to the process: the number of its request, and an encoded Chunk.
@@ -46,12 +46,12 @@ class TaskRequests:
 
     def __init__(
         self,
-        running: Callable[[], Iterable[Assignment]],
+        assignments: SentAssignments,
         events: RequestEvents,
         redactor: Redactor,
         reply: Callable[[int, bytes], None],
     ) -> None:
-        self._running = running
+        self._assignments = assignments
         self._events = events
         self._redactor = redactor
         self._reply = reply
@@ -81,7 +81,7 @@ class TaskRequests:
             reply(encode(Chunk(b"", 0, f"{REFUSED}not a request: {error}")))
             return
         run = fenced_run(request)
-        if run is not None and all(each.header.run != run for each in self._running()):
+        if run is not None and all(each.header.run != run for each in self._assignments.running):
             reply(encode(Chunk(b"", 0, f"{LEASE_LOST}no task of that run is in this process")))
             return
         decode = secrets_decoder(request)

@@ -12,8 +12,8 @@ import structlog
 from pubsubflow.runner.flight_recorder import BEAT, BEGUN, RUNNING, RunnerRecorder
 from pubsubflow.runner.log_lines import log_record
 from pubsubflow.worker.assignment import Assignment
-from pubsubflow.worker.runner_process import RunnerProcess
-from pubsubflow.worker.stacks import user_place, user_stack
+from pubsubflow.worker.processes.runner_process import RunnerProcess
+from pubsubflow.worker.processes.stacks import user_place, user_stack
 
 log = structlog.get_logger(__name__)
 
@@ -118,4 +118,4 @@ def _silent_seconds(runner: RunnerProcess, recorder: RunnerRecorder) -> float:
     if beat:
         return (time.monotonic_ns() - beat) / 1e9
     # It has not looked at its first assignment yet.
-    return runner.front_seconds
+    return runner.assignments.front_seconds

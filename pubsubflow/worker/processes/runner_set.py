@@ -13,8 +13,10 @@ from pubsubflow.runner.forkserver import ForkServer
 from pubsubflow.runner.limits import ProcessLimits
 from pubsubflow.runner.protocol import RunnerSettings
 from pubsubflow.worker.assignment import Assignment
+from pubsubflow.worker.processes.runner_frames import RunnerEvents
+from pubsubflow.worker.processes.runner_process import RunnerProcess
 from pubsubflow.worker.resources.confinement import Confinement, Confinements
-from pubsubflow.worker.runner_process import RunnerEvents, RunnerProcess
+from pubsubflow.worker.resources.memory import resident_bytes
 from pubsubflow.worker.settings import WorkerSettings
 from pubsubflow.worker.source_cache import FetchedSource
 
@@ -26,29 +28,6 @@ _ASYNC_RECYCLE_FACTOR = 10
 _FIRST_PAUSE_SECONDS = 0.1
 _MAX_PAUSE_SECONDS = 5.0
 _TURN_SECONDS = 0.25
-SHORT_SECONDS = 0.01
-"""Tasks are sent ahead while they take less, and are not left behind one that takes more."""
-_WEIGHT = 0.1
-
-
-class MeanDuration:
-    """How long the sync tasks of a pool took lately.
-
-    Attributes:
-        seconds: A mean in which each task has a tenth of the weight of all before it.
-    """
-
-    def __init__(self) -> None:
-        self.seconds = 1.0
-
-    def add(self, seconds: float) -> None:
-        """Count a task."""
-        self.seconds += _WEIGHT * (min(max(seconds, 0.0), 1.0) - self.seconds)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether tasks take so little that a process should have the next ones at hand."""
-        return self.seconds < SHORT_SECONDS
 
 
 class RunnerSet:
@@ -110,25 +89,6 @@ class RunnerSet:
                     found = runner
         return found
 
-    def choose_ahead(self, source: FetchedSource) -> RunnerProcess | None:
-        """Return the runner of the same code that has the least to do, if it may have more."""
-        # While there may be another process, or one starts, the task gets that.
-        if self.starting or not self._is_full:
-            return None
-        found = None
-        for runner in self.all:
-            if (
-                runner.process == source.process
-                and (found is None or len(runner.assignments) < len(found.assignments))
-                and runner.takes_ahead(SHORT_SECONDS)
-            ):
-                found = runner
-        return found
-
-    def late(self) -> list[RunnerProcess]:
-        """Return the runners in which tasks wait behind one that has run for too long."""
-        return [runner for runner in self.all if runner.is_late(SHORT_SECONDS)]
-
     def is_owed(self, left: dict[str, list[Assignment]]) -> bool:
         """Return whether the next free place is owed to one that has waited for its turn.
 
@@ -136,7 +96,7 @@ class RunnerSet:
             left: The code → the assignments that no runner could take, oldest first.
         """
         # On an event loop there is room beside the tasks of a process, and for more processes.
-        if not (left and self._sync) or self.starting or not self._is_full:
+        if not (left and self._sync) or self.starting or not self.is_full:
             return False
         first = next(iter(left.values()))[0]
         return self._loop.time() - first.waits_since > _TURN_SECONDS
@@ -149,13 +109,14 @@ class RunnerSet:
         """
         wanted = sum(map(len, left.values())) if self._sync else len(left)
         for _ in range(wanted - self.starting):
-            if self._is_full:
+            if self.is_full:
                 self._retire_idle(len(left))
                 return
             self._start()
 
     @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether there may be no further process, beside those for one assignment."""
         return sum(self._sync or runner.reserved_for is None for runner in self.all) >= self.most
 
     def has_own(self, assignment: Assignment) -> bool:
@@ -185,7 +146,7 @@ class RunnerSet:
         keep = settings.warm_processes if self._sync else 1
         for index, runner in enumerate(idle):
             old = index >= keep and now - runner.idle_since > settings.idle_seconds
-            if old or runner.resident_bytes() > settings.max_idle_bytes:
+            if old or resident_bytes(runner.pid) > settings.max_idle_bytes:
                 runner.retire()
 
     def _retire_idle(self, wanted: int) -> None:
@@ -223,7 +184,7 @@ class RunnerSet:
         with contextlib.closing(runner):
             code = await self._run(runner)
             # Processes that crash before they served anything would be forked in a busy loop.
-            if runner.served or not code:
+            if runner.assignments.count or not code:
                 self._pause = 0.0
             else:
                 self._pause = min(max(self._pause * 2, _FIRST_PAUSE_SECONDS), _MAX_PAUSE_SECONDS)
