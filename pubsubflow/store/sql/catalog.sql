@@ -11,19 +11,23 @@ SELECT file, source FROM dag_file;
 
 -- name: list_stored_imports
 -- Return the records of imports that count for what is stored, with the DAGs that are stored of each
--- file, and the bundles that these are in.
-SELECT dag_import.file, dag_import.record,
+-- file, and the bundles that these are in. Every join has an index: before new tables are analyzed the
+-- planner expects few rows of two joined ones, and would read a result without an index for each.
+WITH found AS MATERIALIZED (
+    SELECT f.file, f.read_at,
+           array_agg(dag.dag_id) FILTER (WHERE dag.id IS NOT NULL) AS dag_ids,
+           array_agg(DISTINCT split_part(s.source, '-', 1)) FILTER (WHERE dag.id IS NOT NULL)
+               AS bundles
+    FROM dag_file AS f
+    LEFT JOIN (dag JOIN dag_state AS s ON s.dag = dag.id AND s.missing_since IS NULL)
+           ON dag.file = f.file AND dag.present
+    WHERE f.error IS NULL
+    GROUP BY f.file
+)
+SELECT found.file, dag_import.record,
        coalesce(found.dag_ids, '{}') AS dag_ids, coalesce(found.bundles, '{}') AS bundles
-FROM dag_import
-JOIN dag_file ON dag_file.file = dag_import.file AND dag_file.read_at = dag_import.read_at
-LEFT JOIN (
-    SELECT dag.file, array_agg(dag.dag_id) AS dag_ids,
-           array_agg(DISTINCT split_part(s.source, '-', 1)) AS bundles
-    FROM dag JOIN dag_state AS s ON s.dag = dag.id
-    WHERE dag.present AND s.missing_since IS NULL
-    GROUP BY dag.file
-) AS found ON found.file = dag_import.file
-WHERE dag_file.error IS NULL;
+FROM found
+JOIN dag_import ON dag_import.file = found.file AND dag_import.read_at = found.read_at;
 
 -- name: save_import_records
 -- Insert or update the records of imports of files that this transaction has written.

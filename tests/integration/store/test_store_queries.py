@@ -58,6 +58,17 @@ SWEEPS = {  # looked through now and then; the table holds only what is not fini
 }
 PARTITION = re.compile(r"_s\d+$")
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
+NEW_IMPORTS = """
+INSERT INTO dag_file (file, source) SELECT 'f' || n, '' FROM generate_series(1, 500) AS n;
+INSERT INTO dag_import (file, read_at, record) SELECT file, read_at, 'r' FROM dag_file;
+INSERT INTO dag (dag_id, file) SELECT 'd' || n, 'f' || n FROM generate_series(1, 500) AS n;
+INSERT INTO dag_version (dag, number, hash, spec) SELECT id, 1, 'h', '' FROM dag;
+INSERT INTO dag_state (dag, version) SELECT dag, id FROM dag_version;
+"""
+FORGET_STATISTICS = """
+DELETE FROM pg_statistic
+WHERE starelid = ANY(ARRAY['dag', 'dag_file', 'dag_import', 'dag_state']::regclass[]);
+"""
 FILL = """
 INSERT INTO audit (principal, action, at) SELECT 'a' || n % 5, 'b', now() - make_interval(mins => n)
     FROM generate_series(1, 50000) AS n;
@@ -286,3 +297,21 @@ def test_every_query_has_a_user():
 
 def test_every_query_says_what_it_does():
     assert [name for name, text in SQL.items() if not text.startswith("--")] == []
+
+
+async def test_imports_are_read_at_once_before_tables_are_analyzed(database):
+    async with database.transaction() as connection:
+        await connection.execute(NEW_IMPORTS)
+        await connection.execute(FORGET_STATISTICS)
+        text = f"EXPLAIN (ANALYZE, FORMAT JSON) {SQL['list_stored_imports']}"
+        plan = await connection.fetchval(text)
+    nodes = list(_nodes(plan[0]["Plan"]))
+    assert nodes[0]["Actual Rows"] == 500
+    repeated = {node["Node Type"] for node in nodes if node["Actual Loops"] > 1}
+    assert repeated <= {"Nested Loop", "Index Scan"}, plan
+
+
+def _nodes(plan):
+    yield plan
+    for each in plan.get("Plans", ()):
+        yield from _nodes(each)
