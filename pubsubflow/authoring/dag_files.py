@@ -147,6 +147,11 @@ class _Loader(SourceFileLoader):
         super().__init__(fullname, path)
         self._bundle = bundle
 
+    def get_code(self, fullname: str) -> CodeType:
+        # Bundles have no compiled files to look for, and get none.
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
     def source_to_code(  # type: ignore[override]
         self,
         data: Any,

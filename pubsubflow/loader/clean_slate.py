@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
+from importlib import import_module
 from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import chain, islice
 from operator import is_
@@ -30,7 +31,12 @@ _WATCHED = frozenset(
     }
 )
 _WATCHED_BELOW = ("pubsubflow.authoring.", "pubsubflow.operators.", "pubsubflow_")
-_SIGNALS = sorted(signal.valid_signals())
+# SIGALRM has a handler of each import's own; see `child`.
+_SIGNALS = sorted(signal.valid_signals() - {signal.SIGALRM})
+# The function of `signal` makes an enum of what this one returns, sixty times for each file.
+_getsignal = import_module("_signal").getsignal
+_IMMUTABLE_TYPE = 1 << 8
+"""Py_TPFLAGS_IMMUTABLETYPE: no attribute of such a class can be set or deleted."""
 
 
 class CleanSlate:
@@ -50,7 +56,8 @@ class CleanSlate:
             if name in _WATCHED or name.startswith(_WATCHED_BELOW)
             for each in _namespaces(sys.modules[name])
         ]
-        self._watched = _Watched(namespaces)
+        # With the modules themselves: another one may stand under the name of one.
+        self._watched = _Watched([sys.modules, *namespaces])
 
     def wipe(self) -> bool:
         """Forget what an import has loaded; return whether nothing else of it is left."""
@@ -82,11 +89,18 @@ def _is_placed(module: ModuleType | None) -> bool:
 
 
 def _namespaces(module: ModuleType) -> list[Mapping[str, Any]]:
-    """Return the attributes of a module and of the classes that it defines."""
+    """Return the attributes of a module and of the classes that it defines and that may change."""
     own = attributes_so_far(module)
     # Not isinstance(): it would have modules loaded that are imported lazily.
     classes = [each for each in own.values() if issubclass(type(each), type)]
-    return [own, *(vars(each) for each in classes if each.__module__ == module.__name__)]
+    return [
+        own,
+        *(
+            vars(each)
+            for each in classes
+            if each.__module__ == module.__name__ and not each.__flags__ & _IMMUTABLE_TYPE
+        ),
+    ]
 
 
 class _Watched:
@@ -139,18 +153,12 @@ def _facts() -> tuple[Any, ...]:
         sys.gettrace(),
         sys.getprofile(),
         threading.active_count(),
-        tuple(map(_handler, _SIGNALS)),
+        tuple(map(_getsignal, _SIGNALS)),
         (root.level, tuple(map(id, root.handlers)), tuple(map(id, root.filters))),
         logging.root.manager.disable,
         locale.setlocale(locale.LC_ALL),
         len(vars(builtins)),
     )
-
-
-def _handler(number: int) -> Any:
-    handler = signal.getsignal(number)
-    # Of each import's own; see `child`.
-    return None if number == signal.SIGALRM else handler
 
 
 def _identity(descriptor: int) -> tuple[int, int] | None:

@@ -300,17 +300,25 @@ class Loader:
             if self._loading:
                 # Others follow at once, most often: a transaction stores many.
                 self._all_loaded = anyio.Event()
-                with anyio.move_on_after(_GATHER_SECONDS if started else _START_GATHER_SECONDS):
+                seconds = _GATHER_SECONDS if started else _START_GATHER_SECONDS
+                gathered = anyio.current_time() + seconds
+                # Meanwhile the bundles in which they are imported: what they make needs these.
+                for bundle in list(self._state.snapshot.bundles.values()):
+                    await self._store_bundle(bundle.hash)
+                with anyio.CancelScope(deadline=gathered):
                     await self._all_loaded.wait()
             self._results_changed = anyio.Event()
             await self._store_changes()
             retire = partial(self._store.retire, self._settings.missing_seconds)
             retire_seconds = await _retry_until_available(retire)
-            awaited = self._loading.keys() - self._importer.lanes.slow
-            if not (started or awaited or self._results_changed.is_set()):
+            if not (started or self._awaited() or self._results_changed.is_set()):
                 started = True
                 task_status.started()
                 self._verify()
+
+    def _awaited(self) -> bool:
+        """Return whether there are imports that end soon."""
+        return bool(self._loading.keys() - self._importer.lanes.slow)
 
     def _verify(self) -> None:
         """Repeat imports that may have another outcome for a reason that cannot be seen."""
@@ -329,7 +337,8 @@ class Loader:
             await _retry_until_available(partial(self._store.save, batch, records))
             self._state.saved(batch)
             _log_results(batch)
-        for bundle, files in advance.items():
+        # After the imports: thousands of DAGs that stay the same would hold up what has changed.
+        for bundle, files in () if self._awaited() else advance.items():
             await self._store_bundle(bundle)
             await _retry_until_available(partial(self._store.advance, bundle, files))
             self._state.advanced(bundle, files)

@@ -33,7 +33,7 @@ class LoaderSettings(Struct, frozen=True, forbid_unknown_fields=True):
 
     import_seconds: Seconds = 30.0
     processes: Processes | None = None
-    files_a_process: Annotated[int, Meta(ge=1, le=10_000)] = 50
+    files_a_process: Annotated[int, Meta(ge=1, le=10_000)] = 200
     gather_milliseconds: Annotated[int, Meta(ge=1, le=60_000)] = 200
     rescan_seconds: Seconds = 60.0
     slow_seconds: Seconds = 2.0

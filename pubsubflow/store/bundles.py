@@ -37,12 +37,14 @@ async def write_bundle(
         rows = await connection.fetch(SQL["find_missing_source_files"], sorted(files))
         hashes: list[str] = []
         data: list[bytes] = []
+        size = 0
         for row in rows:
             hashes.append(row["hash"])
             data.append(read(files[row["hash"]]))
-            if sum(map(len, data)) >= _BYTES_A_WRITE:
+            size += len(data[-1])
+            if size >= _BYTES_A_WRITE:
                 await connection.execute(SQL["save_source_files"], hashes, data)
-                hashes, data = [], []
+                hashes, data, size = [], [], 0
         await connection.execute(SQL["save_source_files"], hashes, data)
         # Last: whoever finds a bundle finds its files.
         await connection.execute(SQL["save_bundle"], bundle, msgspec.msgpack.encode(manifest))

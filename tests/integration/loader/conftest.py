@@ -59,9 +59,11 @@ class MemoryStore:
         for file in manifest.files.values():
             self.contents[file.hash] = read(file)
         self.bundles[bundle] = manifest
+        self._signal.notify()
 
     async def advance(self, bundle, files):
         self.advanced.append((bundle, files))
+        self.counts_when_advanced = dict(self.counts)
         for file in files:
             self.files[file] = msgspec.structs.replace(self.files[file], bundle=bundle)
         self._signal.notify()

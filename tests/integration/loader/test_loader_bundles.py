@@ -5,6 +5,7 @@ import shutil
 import socket
 
 import pytest
+from anyio import to_thread
 
 from pubsubflow.loader import LoaderSettings, load_once
 
@@ -209,6 +210,24 @@ async def test_what_a_dataset_declares_in_one_place_is_kept_in_another(folder, s
     assert (dataset.name, dataset.extra) == ("a", {"k": 1})
     assert dataset.watch_name is not None
     assert dataset.watch_data
+
+
+async def test_what_has_changed_is_stored_before_the_others_move_to_its_bundle(
+    folder, start_loader, tmp_path
+):
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    folder.dag("changed.py", "changed")
+    folder.dag("other.py", "other")
+    store = await start_loader()
+    folder.dag("changed.py", "changed", f"open({str(gate)!r}).read()")
+    writer = await to_thread.run_sync(gate.open, "w")
+    await store.until(lambda store: len(store.bundles) == 2)
+    assert not store.advanced
+    writer.close()
+    await store.until(lambda store: store.advanced)
+    assert store.advanced == [(store.files["changed.py"].bundle, ["other.py"])]
+    assert store.counts_when_advanced == {"changed.py": 2, "other.py": 1}
 
 
 async def test_a_bundle_that_comes_back_is_stored_again(folder, start_loader):

@@ -205,9 +205,10 @@ LEAVINGS = {
     "e_invented": "import sys, types\nsys.modules['left'] = types.ModuleType('left')",
     "f_helper": "import helper\nhelper.seen.append('f')",
     "g_handler": "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)",
+    "h_replaced": "import json, sys, types\nsys.modules['json'] = types.SimpleNamespace(left=1)",
 }
 SEES = """
-import builtins, os, signal, sys
+import builtins, json, os, signal, sys
 import helper
 from pubsubflow import DAG, EmptyOperator
 
@@ -219,6 +220,7 @@ seen = [
     "left" in sys.modules,
     bool(helper.seen),
     signal.getsignal(signal.SIGUSR1) != signal.SIG_DFL,
+    hasattr(json, "left"),
 ]
 DAG("sees" + "".join(str(number) for number, each in enumerate(seen) if each))
 """
