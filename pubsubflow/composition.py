@@ -3,13 +3,10 @@
 import os
 import secrets
 import socket
-import tempfile
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import structlog
 
 from pubsubflow.alerts import AlertService
 from pubsubflow.alerts.announcer import Announcer
@@ -38,6 +35,7 @@ from pubsubflow.child_calls.simulation import Simulations
 from pubsubflow.deliveries import DeliveryService
 from pubsubflow.instruments import Instrument
 from pubsubflow.loader import Loader
+from pubsubflow.loader.snapshot import EarlyReading
 from pubsubflow.manager import Manager, Sweeper, SweeperSettings
 from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.metrics import ClusterMetrics, EventLoopLag
@@ -48,7 +46,7 @@ from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.object_store import FileStore, open_log_store
 from pubsubflow.open_files import OpenFileWatch
 from pubsubflow.processes import find_task_account
-from pubsubflow.resources import DaemonResources
+from pubsubflow.resources import DaemonResources, open_bundle_cache
 from pubsubflow.retention import Archive, LogMover, Pruner, RetentionService
 from pubsubflow.roles import ROLES
 from pubsubflow.runner.caches.bundle_cache import BundleCache
@@ -83,7 +81,6 @@ if TYPE_CHECKING:
 airflow_hosts = lazy_module("pubsubflow.airflow.outside.hosts")
 lineage = lazy_module("pubsubflow.lineage")
 exposition = lazy_module("pubsubflow.metrics.exposition")
-log = structlog.get_logger()
 
 T = TypeVar("T")
 
@@ -121,6 +118,7 @@ class Composition:
         self.api: Api | None = None
         self.on_import: Callable[[int, int], None] | None = None
         self.compiled: CompiledFolder | None = None
+        self.early: EarlyReading | None = None
 
     def services(self) -> list[tuple[str, Service]]:
         """Return the services of the roles, in the order of their start.
@@ -254,7 +252,7 @@ class Composition:
             self._dags,
             fork_server=_built(self._resources.fork_server),
             store=catalog,
-            cache=self._bundle_cache(),
+            cache=self._bundle_cache() if self.early is None else self.early.cache,
             bus=self._bus,
             settings=self._config.loader,
             read_variables=_built(self._resources.store).variables.read_plain,
@@ -262,6 +260,7 @@ class Composition:
             kinds=hosts.kinds if hosts else None,
             elsewhere=airflow_hosts.elsewhere_of(airflow.bundles) if airflow else None,
             compiled=self.compiled,
+            early=self.early,
         )
         if hosts is not None:
             hosts.on_change = loader.look_again
@@ -269,19 +268,8 @@ class Composition:
 
     def _bundle_cache(self) -> BundleCache:
         """Return a cache of the services' own, on the folder that they share."""
-        settings = self._config.worker
         server = self._resources.fork_server
-        account = None if server is None else server.account
-        # The home is root's alone: another account reaches nothing in it.
-        home = Path(account.shared) if account is not None else self._config.home
-        folder = settings.cache_dir or home / "bundles"
-        try:
-            return BundleCache(folder, max_bytes=settings.max_cache_bytes, account=account)
-        except OSError as error:
-            # A new folder: one that exists there already may be another account's.
-            place = Path(tempfile.mkdtemp(prefix="pubsubflow-bundles-"))
-            log.warning("daemon.cache_moved", wanted=str(folder), to=str(place), error=str(error))
-            return BundleCache(place, max_bytes=settings.max_cache_bytes, account=account)
+        return open_bundle_cache(self._config, None if server is None else server.account)
 
     def _deliveries(self) -> Service:
         store = _built(self._resources.store)

@@ -26,14 +26,17 @@ from pubsubflow.services import run_services
 
 if TYPE_CHECKING:
     from pubsubflow.composition import Composition
+    from pubsubflow.loader.snapshot import EarlyReading
     from pubsubflow.model.source.compiled import CompiledFolder
     from pubsubflow.resources import DaemonResources
     from pubsubflow.runner.forkserver import ForkServer
+    from pubsubflow.runner.task_account import TaskAccount
 
 # With all services and their libraries, which are imported while the processes get ready.
 _COMPOSITION = "pubsubflow.composition"
 composition = lazy_module(_COMPOSITION)
 resources = lazy_module("pubsubflow.resources")
+snapshot = lazy_module("pubsubflow.loader.snapshot")
 log = structlog.get_logger()
 
 _STOP_SECONDS = 10.0
@@ -140,6 +143,7 @@ class Daemon:
         dags: The folder or file whose DAGs it loads, if any.
         compiled: A manifest of the folder, if there is one.
         on_import: Called while DAG files are imported.
+        early: A reading of the DAGs, if it has begun.
 
     Attributes:
         stopped: Set when all services have ended.
@@ -153,7 +157,9 @@ class Daemon:
         dags: Path | None,
         compiled: "CompiledFolder | None" = None,
         on_import: Callable[[int, int], None] | None = None,
+        early: "EarlyReading | None" = None,
     ) -> None:
+        self._early = early
         self._compiled = compiled
         self._on_import = on_import
         self._resources = opened
@@ -169,6 +175,8 @@ class Daemon:
         )
         self._composition.on_import = self._on_import
         self._composition.compiled = self._compiled
+        # Of the first loader: a later one reads what is there by then.
+        self._composition.early, self._early = self._early, None
         self._services = self._composition.services()
 
     @classmethod
@@ -184,6 +192,13 @@ class Daemon:
         on_import: Callable[[int, int], None] | None = None,
     ) -> AsyncIterator["Daemon"]:
         """Open the resources that the roles need, and build the services on them."""
+        readings: list[EarlyReading] = []
+
+        def read_early(account: "TaskAccount | None") -> None:
+            if dags is not None and "scheduler" in roles:
+                cache = resources.open_bundle_cache(config, account)
+                readings.append(snapshot.EarlyReading(dags, cache, config.loader))
+
         async with AsyncExitStack() as stack:
             processes = await stack.enter_async_context(
                 open_processes(
@@ -192,12 +207,20 @@ class Daemon:
                     dags=dags,
                     embedded=embedded,
                     meanwhile=import_services,
+                    on_new_home=read_early,
                 )
             )
             opened = await stack.enter_async_context(
                 resources.open_resources(processes, roles=roles)
             )
-            yield cls(opened, roles=roles, dags=dags, compiled=compiled, on_import=on_import)
+            yield cls(
+                opened,
+                roles=roles,
+                dags=dags,
+                compiled=compiled,
+                on_import=on_import,
+                early=next(iter(readings), None),
+            )
 
     @property
     def fork_server(self) -> "ForkServer | None":

@@ -70,6 +70,7 @@ async def open_processes(
     dags: Path | None,
     embedded: bool,
     meanwhile: Callable[[], object] = lambda: None,
+    on_new_home: Callable[[TaskAccount | None], object] = lambda _account: None,
 ) -> AsyncIterator[DaemonProcesses]:
     """Start the processes that the roles need, for the length of a block.
 
@@ -79,6 +80,8 @@ async def open_processes(
         dags: The folder or file whose DAGs it loads, if any.
         embedded: Whether it starts NATS and Postgres of its own.
         meanwhile: Called once all have been started, while they get ready; may block.
+        on_new_home: Called after that where a new cluster is made, which takes longer, with the
+            account of user code, if a role runs it.
 
     Raises:
         ConfigError: A setting or the environment does not allow it.
@@ -95,7 +98,7 @@ async def open_processes(
     def prepare() -> None:
         meanwhile()
         if is_first and runs_code:
-            find_account()
+            on_new_home(find_account())
 
     async with AsyncExitStack() as stack:
         start_fork_server = partial(

@@ -1,10 +1,13 @@
 """The resources of a daemon: its processes and connections, which its services share."""
 
 import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 import anyio
+import structlog
 from msgspec import Struct
 
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
@@ -15,7 +18,9 @@ from pubsubflow.model.wire.executor_spec import ExecutorSpec, bundle_queue, exec
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.processes import AirflowResources, DaemonProcesses
+from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
+from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.secrets_backends.chain import SecretsChain
 from pubsubflow.secrets_backends.opening import open_backends
 from pubsubflow.store.database import Database
@@ -28,6 +33,8 @@ from pubsubflow.store.secrets.links import SignedLinks
 from pubsubflow.store.secrets.variables import Variables
 from pubsubflow.store.triggers import release_all_triggers
 from pubsubflow.tracing import open_tracing
+
+log = structlog.get_logger()
 
 
 class DaemonStore(Struct, frozen=True):
@@ -116,6 +123,26 @@ async def open_resources(
         if embedded:
             await _take_over(resources)
         yield resources
+
+
+def open_bundle_cache(config: Config, account: TaskAccount | None) -> BundleCache:
+    """Return a cache of bundles, on the folder that all services share.
+
+    Args:
+        config: All settings.
+        account: The account of user code; None for the daemon's own.
+    """
+    settings = config.worker
+    # The home is root's alone: another account reaches nothing in it.
+    home = Path(account.shared) if account is not None else config.home
+    folder = settings.cache_dir or home / "bundles"
+    try:
+        return BundleCache(folder, max_bytes=settings.max_cache_bytes, account=account)
+    except OSError as error:
+        # A new folder: one that exists there already may be another account's.
+        place = Path(tempfile.mkdtemp(prefix="pubsubflow-bundles-"))
+        log.warning("daemon.cache_moved", wanted=str(folder), to=str(place), error=str(error))
+        return BundleCache(place, max_bytes=settings.max_cache_bytes, account=account)
 
 
 async def _take_over(resources: DaemonResources) -> None:

@@ -23,7 +23,7 @@ from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.once import Progress, environment_variables
 from pubsubflow.loader.records import ImportRecord, ImportSurroundings
 from pubsubflow.loader.settings import LoaderSettings
-from pubsubflow.loader.snapshot import FOLDER, Snapshot, SnapshotReader
+from pubsubflow.loader.snapshot import FOLDER, EarlyReading, Snapshot, SnapshotReader
 from pubsubflow.loader.state import LoaderState
 from pubsubflow.loader.watch.folder_watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile
@@ -66,6 +66,7 @@ class Loader:
         kinds: Folders of bundles of another kind; see `Folder`.
         elsewhere: Where those of them lie that are not in the folder.
         compiled: A manifest of the folder, which has been compared with it.
+        early: A reading of the folder, under way or done, with the same cache.
 
     Raises:
         ConfigError: `root` does not exist.
@@ -85,8 +86,10 @@ class Loader:
         kinds: Mapping[str, str] | None = None,
         elsewhere: Mapping[str, Path] | None = None,
         compiled: CompiledFolder | None = None,
+        early: EarlyReading | None = None,
     ) -> None:
         self._compiled = compiled
+        self._early = early
         self._on_progress = on_progress
         self._read_variables = read_variables or environment_variables
         self._bus = bus
@@ -230,6 +233,8 @@ class Loader:
         self._results_changed.set()
 
     def _read(self) -> Snapshot:
+        if self._early is not None:
+            self._reader, self._early = self._early.result(), None
         with self._cache.filling():
             snapshot = self._reader.read()
             try:

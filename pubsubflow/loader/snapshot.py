@@ -3,7 +3,10 @@
 import re
 import stat
 import time
+from pathlib import Path
+from threading import Thread
 
+import structlog
 from msgspec import Struct, field
 
 from pubsubflow.loader.folder import FileSignature, Folder, FolderScan
@@ -17,6 +20,8 @@ from pubsubflow.model.source.bundles import (
     isolated_folders,
 )
 from pubsubflow.runner.caches.bundle_cache import BundleCache
+
+log = structlog.get_logger(__name__)
 
 FOLDER = "."
 """The name under which an error of the DAGs folder as a whole is shown."""
@@ -229,6 +234,43 @@ class SnapshotReader:
             f"{self._folder.root}: there are more than {limit:,} files; name folders that are "
             f"not needed in {IGNORE_FILE}, or raise [loader] max_bundle_files"
         )
+
+
+class EarlyReading:
+    """Reads a DAGs folder in a thread, before there is a loader; its bundles are kept open.
+
+    Args:
+        root: The DAGs folder, or a single DAG file; without bundles of another kind.
+        cache: The loader's.
+        settings: Likewise.
+
+    Attributes:
+        cache: Likewise.
+
+    Raises:
+        ConfigError: `root` does not exist.
+    """
+
+    def __init__(self, root: Path, cache: BundleCache, settings: LoaderSettings) -> None:
+        self.cache = cache
+        self._reader = SnapshotReader(Folder(root), cache, settings)
+        # A daemon whose servers do not start ends without waiting for it.
+        self._thread = Thread(target=self._read, name="early-reading", daemon=True)
+        self._thread.start()
+
+    def result(self) -> SnapshotReader:
+        """Wait for its end, and return the reader: what has changed since is read again."""
+        self._thread.join()
+        return self._reader
+
+    def _read(self) -> None:
+        try:
+            with self.cache.filling():
+                for bundle in self._reader.read().bundles.values():
+                    self.cache.open(bundle.hash, bundle.manifest)
+        except OSError as error:
+            # The loader meets the same if it lasts, and shows it as an import error.
+            log.info("loader.early_reading_failed", error=str(error))
 
 
 def scan_folder(folder: Folder, settings: LoaderSettings) -> FolderScan:

@@ -9,6 +9,7 @@ import pytest
 
 from pubsubflow.loader import Loader, LoaderSettings
 from pubsubflow.loader.settings import PRELOAD
+from pubsubflow.loader.snapshot import EarlyReading
 from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
@@ -127,14 +128,22 @@ async def start_loader(folder, fork_server, tmp_path):
     stopping = anyio.Event()
     async with anyio.create_task_group() as group:
 
-        async def start(store=None, *, wait=True, **settings):
+        async def start(store=None, *, wait=True, after_reading=None, **settings):
             store = store or MemoryStore()
+            cache = BundleCache(tmp_path / "cache")
+            settings = LoaderSettings(**{"slow_seconds": 60, **settings})
+            early = None
+            if after_reading is not None:
+                early = EarlyReading(folder.root, cache, settings)
+                early.result()
+                after_reading()
             store.loader = loader = Loader(
                 folder.root,
                 fork_server=fork_server,
                 store=store,
-                cache=BundleCache(tmp_path / "cache"),
-                settings=LoaderSettings(**{"slow_seconds": 60, **settings}),
+                cache=cache,
+                settings=settings,
+                early=early,
             )
             if wait:
                 with anyio.fail_after(90):

@@ -23,6 +23,20 @@ async def test_started_means_that_the_first_scan_is_stored(folder, start_loader)
     assert sum(map(len, store.saves)) == 21
 
 
+async def test_what_changes_after_an_early_reading_is_read_again(folder, start_loader):
+    for name in ("changed", "gone", "same"):
+        folder.dag(f"{name}.py", name)
+
+    def change():
+        folder.dag("changed.py", "other")
+        folder.dag("new.py", "new")
+        (folder.root / "gone.py").unlink()
+
+    store = await start_loader(after_reading=change)
+    assert store.dags() == {"other": "changed.py", "new": "new.py", "same": "same.py"}
+    assert sorted(store.bundles[store.files["same.py"].bundle].files) == sorted(store.files)
+
+
 async def test_an_empty_folder_is_started_at_once(start_loader):
     store = await start_loader()
     assert store.saves == []
