@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -19,6 +19,8 @@ ParentDeathMode = Literal["kernel", "pipe"]
 PARENT_DEATH_MODE: ParentDeathMode = "kernel" if sys.platform == "linux" else "pipe"
 
 _KILL_SECONDS = 2.0  # seconds until the kernel has reaped a killed process
+# Without the caller's PG* and locale variables.
+_CLEAN_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 class Child:
@@ -52,6 +54,7 @@ class Child:
         inherit: Iterable[int] = (),
         stdin: int = subprocess.DEVNULL,
         parent_death: ParentDeathMode = PARENT_DEATH_MODE,
+        environ: Mapping[str, str] = {},
     ) -> Self:
         """Start a command, on the daemon's main thread: it dies with the thread that starts it.
 
@@ -64,6 +67,7 @@ class Child:
             inherit: Descriptors that it keeps open while it runs.
             stdin: Descriptor to read from.
             parent_death: What kills it when the daemon dies.
+            environ: Variables that it gets besides a path, a locale and a time zone.
 
         Raises:
             OSError: The process could not be started.
@@ -79,7 +83,7 @@ class Child:
                 stdout=output,
                 stderr=output,
                 cwd=cwd,
-                env=_clean_environment(),
+                env={**_CLEAN_ENVIRONMENT, **environ},
                 pass_fds=[held_fd, *inherit, *((watched_fd,) if watched_fd >= 0 else ())],
                 # Ctrl-C goes to the daemon alone, which stops its children in order.
                 start_new_session=True,
@@ -126,11 +130,6 @@ class Child:
             with anyio.move_on_after(seconds):
                 await self.wait()
                 return
-
-
-def _clean_environment() -> dict[str, str]:
-    """Return an environment without the caller's PG* and locale variables."""
-    return {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
 
 
 def _close(*descriptors: int) -> None:

@@ -30,6 +30,9 @@ _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.003
 _GREETING_SECONDS = 1.0
 _STOP_SECONDS = 5.0
+# A Go program hands work from thread to thread, which costs more than the work of a message. One
+# daemon cannot keep one of them busy; what waits for the disk does not count.
+_ENVIRONMENT = {"GOMAXPROCS": "1"}
 _NOT_READY_ERRORS = (
     TimeoutError,
     anyio.IncompleteRead,
@@ -180,6 +183,7 @@ class NatsServer:
                 output=output,
                 death_signal=signal.SIGTERM,
                 inherit=[self._home.servers_lock],
+                environ=_ENVIRONMENT,
             )
         finally:
             os.close(output)

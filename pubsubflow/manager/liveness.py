@@ -62,9 +62,12 @@ class Heartbeats:
             database: Where it is saved.
             uptime: Learns of what could not be saved.
         """
+        due_at = 0.0
         while True:
             await self._received.wait()
+            await anyio.sleep_until(due_at)
             self._received = anyio.Event()
+            due_at = anyio.current_time() + _SAVE_SECONDS
             try:
                 async with database.connection() as connection:
                     await self.save(connection)
@@ -73,7 +76,6 @@ class Heartbeats:
                 uptime.restart()
             else:
                 uptime.note_store()
-            await anyio.sleep(_SAVE_SECONDS)
 
     async def save(self, connection: Connection) -> None:
         """Save them all; what Postgres refuses is dropped, for the next one comes by itself."""

@@ -54,6 +54,16 @@ async def test_servers_listen_on_loopback_and_a_private_socket_alone(home):
         assert listening == [["127.0.0.1"], []]
 
 
+async def test_servers_get_no_variables_of_the_caller(home, monkeypatch):
+    monkeypatch.setenv("PGOPTIONS", "-c no_such_setting=1")
+    monkeypatch.setenv("GOMAXPROCS", "7")
+    async with EmbeddedServers(home) as servers:
+        nats = psutil.Process(servers.nats_pid).environ()
+        assert nats.keys() == {"PATH", "LC_ALL", "TZ", "GOMAXPROCS"}
+        assert nats["GOMAXPROCS"] == "1"
+        assert "PGOPTIONS" not in psutil.Process(servers.postgres_pid).environ()
+
+
 async def test_wrong_secrets_are_refused(home):
     async with EmbeddedServers(home) as servers:
         at = servers.postgres
