@@ -3,6 +3,7 @@
 import os
 import stat
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -71,6 +72,8 @@ class FolderScan:
 
     def base_of(self, path: str) -> str:
         """Return the bundle that a file belongs to: the innermost one."""
+        if len(self.bases) == 1:
+            return ""
         folder = path
         while folder:
             folder = folder.rpartition("/")[0]
@@ -182,7 +185,7 @@ class Folder:
     def _may_define(self, file: str, scan: FolderScan) -> bool:
         if self.kinds.get(scan.base_of(file)):
             return True
-        return file.endswith(".py") and not any(part.startswith("_") for part in file.split("/"))
+        return file.endswith(".py") and "/_" not in f"/{file}"
 
     def is_relevant(self, path: str) -> bool:
         """Return whether a change of this path, with links followed, may change a bundle."""
@@ -234,7 +237,7 @@ def _walk(
     try:
         facts = os.stat(path)  # noqa: PTH116 - as above
         with os.scandir(path) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+            listed = sorted(entries, key=attrgetter("name"))
     except OSError as error:
         if not folder:
             raise

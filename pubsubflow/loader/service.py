@@ -231,6 +231,8 @@ class Loader:
         # One that is in force no more may be removed from the store before it comes back.
         self._stored_bundles &= state.bundles.keys()
         self._results_changed.set()
+        # No start waits for it, and what was let go above goes first.
+        await to_thread.run_sync(self._trim)
 
     def _read(self) -> Snapshot:
         if self._early is not None:
@@ -244,8 +246,13 @@ class Loader:
                 self._reader.forget()
                 snapshot = self._reader.read()
                 self._open(snapshot)
-        self._cache.trim()
         return snapshot
+
+    def _trim(self) -> None:
+        try:
+            self._cache.trim()
+        except OSError as error:
+            log.warning("loader.trim_failed", error=str(error))
 
     def _open(self, snapshot: Snapshot) -> None:
         for bundle in snapshot.bundles.values():

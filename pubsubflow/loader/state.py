@@ -5,7 +5,8 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from pubsubflow.loader.messages import ImportResult
 from pubsubflow.loader.ownership import Ownership
@@ -33,8 +34,8 @@ class FileChanges(NamedTuple):
     remove: list[str]
 
 
-class _Import(NamedTuple):
-    """A file's last import.
+class _Import(Struct, frozen=True):
+    """A file's last import; thousands are replaced at once when a bundle changes.
 
     Attributes:
         found: What stood under the names that it read; another import is needed when it differs.
@@ -99,7 +100,7 @@ class LoaderState:
         for file, record in (records or {}).items():
             loaded = self._stored[file] = record.result.loaded
             entry = _Import(record.result, record.found, renew_at=_renew_at(loaded))
-            self._set(file, entry._replace(restored=True))
+            self._set(file, replace(entry, restored=True))
 
     def verify_uncertain(self) -> int:
         """Have the restored imports repeated whose outcome may differ; return their number."""
@@ -109,7 +110,7 @@ class LoaderState:
             if each.restored and each.result.evidence and each.result.evidence.uncertain
         ]
         for file, each in uncertain:
-            self._imports[file] = each._replace(verify=True)
+            self._imports[file] = replace(each, verify=True)
         return len(uncertain)
 
     def update(self, snapshot: Snapshot) -> None:
@@ -166,7 +167,7 @@ class LoaderState:
             if loaded.error is not None or self._reads_differ(entry, bundle):
                 return True
             moved = _moved(entry.result, bundle.hash)
-            self._imports[file] = entry._replace(result=moved)
+            self._imports[file] = replace(entry, result=moved)
             self._ownership.move(file, moved)
         if entry.renew_at is not None and entry.renew_at <= self._wall_clock():
             return True
@@ -273,7 +274,7 @@ class LoaderState:
         for file in files:
             stored = self._stored.get(file)
             if stored is not None:
-                self._stored[file] = msgspec.structs.replace(stored, bundle=bundle)
+                self._stored[file] = replace(stored, bundle=bundle)
 
     def removed(self, files: Iterable[str]) -> None:
         """Mark files as removed."""
@@ -298,9 +299,7 @@ def _renew_at(loaded: LoadedFile) -> float | None:
 
 def _moved(result: ImportResult, bundle: str) -> ImportResult:
     """Return an import as it would be in another bundle that differs in nothing it read."""
-    return msgspec.structs.replace(
-        result, loaded=msgspec.structs.replace(result.loaded, bundle=bundle)
-    )
+    return replace(result, loaded=replace(result.loaded, bundle=bundle))
 
 
 def _same(stored: LoadedFile, loaded: LoadedFile) -> bool:
