@@ -10,7 +10,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import anyio
-import anyio.abc
 import anyio.to_thread
 
 from pubsubflow.authoring.bind import RunnableDag
@@ -73,27 +72,28 @@ class _RunningTask:
     Attributes:
         scope: Around the node that runs now.
         cancelled: The worker has cancelled it.
-        begun: Its first node may run.
         over: Its last result is sent.
         stopped_at: Where a cancellation or time-out has stopped it.
+        work: The task of the event loop in which all of it runs.
     """
 
     __slots__ = (
-        "begun",
         "cancelled",
         "execution",
         "output",
         "over",
         "scope",
         "stopped_at",
+        "work",
     )
 
     def __init__(self, execution: TaskExecution, output: TaskOutput) -> None:
         self.execution = execution
         self.output = output
         self.scope: anyio.CancelScope | None = None
-        self.begun = self.cancelled = self.over = False
+        self.cancelled = self.over = False
         self.stopped_at = ""
+        self.work: asyncio.Task[None]
 
 
 class AsyncRunner:
@@ -110,9 +110,10 @@ class AsyncRunner:
         self._redactor = Redactor()
         self._dags = DagCache()
         self._tasks: dict[int, _RunningTask] = {}
+        self._begun: dict[int, TaskOutput] = {}  # of those whose first node may run
         self._requests: dict[int, asyncio.Future[Chunk] | Future[Chunk]] = {}
         self._last_request = 0
-        self._draining = False
+        self._draining = self._ending = False
         self._thread = threading.get_ident()
         self._peak_memory = PeakMemory() if settings.alone else None
 
@@ -128,11 +129,14 @@ class AsyncRunner:
         self._shared = SharedState(self._leave)
         ended = anyio.Event()
         self._channel = AsyncChannel(self._sock, self._on_frame, ended.set)
-        async with anyio.create_task_group() as self._group:
-            # Not by `anyio.CancelScope`, which finds out anew which event loop runs.
-            self._new_scope = type(self._group.cancel_scope)
+        # Not by `anyio.CancelScope`, which finds out anew which event loop runs.
+        self._new_scope = type(anyio.CancelScope())
+        # Not anyio's group: it makes a handle and a scope for each task, which has its own.
+        async with asyncio.TaskGroup() as self._group:
             await ended.wait()
-            self._group.cancel_scope.cancel()
+            self._ending = True
+            for task in self._tasks.values():
+                task.work.cancel()
 
     def _on_frame(self, frame: bytes) -> None:
         kind = frame[0]
@@ -151,7 +155,7 @@ class AsyncRunner:
             # Known from here on: a cancellation may come before the task's first step.
             task = self._tasks[number] = _RunningTask(execution, output)
             token = CURRENT_OUTPUT.set(output)
-            self._group.start_soon(self._serve, task)
+            task.work = self._group.create_task(self._serve(task))
             CURRENT_OUTPUT.reset(token)
             if not self._page[BEAT]:
                 self._page[BEAT] = time.monotonic_ns()
@@ -194,14 +198,11 @@ class AsyncRunner:
         """Run a task and its chain."""
         execution, page = task.execution, self._page
         try:
-            revoked = not begins(page, execution.number)
-            shared = self._shared
-            # Alone it finds what the end of the last one has left, which was looked at.
-            alone = len(self._tasks) == 1 and not shared.spoilt
-            if revoked or not (alone or shared.begin(self._beside(task))):
+            may_begin = begins(page, execution.number)
+            if not (may_begin and self._shared.begin(self._begun.values())):
                 self._channel.post(NUMBERED.pack(RETURNED, execution.number))
                 return
-            task.begun = True
+            self._begun[execution.number] = task.output
             if task.cancelled:
                 execution.started_at = time.time()
                 self._send_result(task, execution.end(*_CANCELLED))
@@ -212,6 +213,7 @@ class AsyncRunner:
             self._send_result(task, execution.end(*outcome_of(error)))
         finally:
             self._tasks.pop(execution.number, None)
+            self._begun.pop(execution.number, None)
 
     async def _run_node(self, task: _RunningTask) -> bool:
         """Run one node, send its result and return whether another follows."""
@@ -250,17 +252,16 @@ class AsyncRunner:
             try:
                 value = await bound.run()
             finally:
-                beside = self._beside(task)
                 if task.output.children or task.output.forked:
-                    kill_children(task.output, alone=not beside)
-                self._shared.end(task.output, beside)
+                    kill_children(task.output, alone=len(self._begun) == 1)
+                self._shared.end(task.output, self._begun.values())
             if scope is not None and scope.cancel_called:
                 return None
             execution.chain_stopped |= self._draining or self._shared.spoilt
             return execution.succeed(bound, value)
         except BaseException as error:
             if isinstance(error, anyio.get_cancelled_exc_class()):
-                if self._group.cancel_scope.cancel_called:
+                if self._ending:
                     raise
                 # asyncio.gather() in user code raises a new CancelledError, which the scope would
                 # not recognise as its own and would let through.
@@ -273,15 +274,11 @@ class AsyncRunner:
         # One import at a time, in a thread: user code may take long, and the tasks beside it go on.
         # Those that wait for the lock find the file imported in `load`.
         async with self._import_lock:
-            self._shared.check([each.output for each in self._tasks.values() if each.begun])
+            self._shared.check(self._begun.values())
             try:
                 return await anyio.to_thread.run_sync(self._dags.load, message.source)
             finally:
                 self._shared.rebase()
-
-    def _beside(self, task: _RunningTask) -> list[TaskOutput]:
-        """Return the outputs of the other tasks that have begun."""
-        return [each.output for each in self._tasks.values() if each.begun and each is not task]
 
     def _leave(self, number: int) -> None:
         """Have the worker give this process no further task."""

@@ -324,13 +324,14 @@ class TaskExecution:
                 f"the result has {len(payload):,} bytes with its events and {limit:,} fit; "
                 "write it to storage and return where it is"
             )
+        self._forget_call()
         if objects:
             header = STORED_HEADER.pack(STORED, self.number, self.node, NO_NODE, len(payload))
             return header + payload + encode(objects)
         frame = RESULT_HEADER.pack(RESULT, self.number, self.node, then) + payload
         if then != NO_NODE:
             self._remember(done.value, result.outputs)
-            self.after, self.node, self._call = self.node, then, None
+            self.after, self.node = self.node, then
             self._chain_index += 1
             self.timeout_seconds = self.message.timeouts[self._chain_index]
         return frame
@@ -383,8 +384,15 @@ class TaskExecution:
             if outputs and len(outputs) <= self._settings.max_result_bytes // 2:
                 facts["outputs"] = outputs
             facts["map_name"] = instance_name(self._call, self.redactor.text)
+        self._forget_call()
         header = RESULT_HEADER.pack(RESULT, self.number, self.node, NO_NODE)
         return header + encode(self._result(outcome, error=error, **facts))
+
+    def _forget_call(self) -> None:
+        """Give up the call of a node that has ended."""
+        # Its context leads back here, over the host: without this the collector would have to find
+        # some fifty objects of each task.
+        self._call = None
 
     def _result(self, outcome: Outcome, **facts: Any) -> ResultMessage:
         return ResultMessage(

@@ -65,17 +65,17 @@ class SharedState:
             self._give_up(changes, running)
         return not self.spoilt
 
-    def end(self, output: TaskOutput, beside: Collection[TaskOutput]) -> None:
+    def end(self, output: TaskOutput, running: Collection[TaskOutput]) -> None:
         """Undo what a task that has ended has changed, or give the process up.
 
         Args:
             output: Of the task.
-            beside: The output of each other task that runs.
+            running: The output of each task that runs, with this one.
         """
         if self.spoilt:
             return
-        if beside:
-            self.check((output, *beside))
+        if len(running) > 1:
+            self.check(running)
             return
         by = "the task or one that ran beside it" if self._mixed else "the task"
         self._mixed = False

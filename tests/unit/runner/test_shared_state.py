@@ -44,7 +44,7 @@ def test_what_a_task_that_ran_alone_has_changed_is_named_and_undone(start, left,
     os.chdir(tmp_path)
     os.umask(0o027)
     os.environ[NAME] = "1"
-    shared.end(task, [])
+    shared.end(task, [task])
     assert (Path.cwd(), os.environ.get(NAME)) == (here, None)
     (line,) = told(task)
     assert line.endswith("process: working directory, environment, umask; that is undone")
@@ -63,8 +63,8 @@ def test_a_change_beside_others_is_told_to_all_and_ends_the_process(start, left)
     for each in (one, two):
         (line,) = told(each)
         assert "by this task or one of 1 beside it: environment" in line
-    shared.end(two, [one])
-    shared.end(one, [])
+    shared.end(two, [two, one])
+    shared.end(one, [one])
     assert told(one) == told(two) == []
     assert left == [1]
 
@@ -74,11 +74,11 @@ def test_who_was_alone_since_the_last_look_is_named_also_when_others_have_run(st
     one, two = output(1), output(2)
     shared.begin([])
     shared.begin([one])
-    shared.end(one, [two])
-    shared.end(two, [])
+    shared.end(one, [one, two])
+    shared.end(two, [two])
     shared.begin([])
     os.environ[NAME] = "1"
-    shared.end(one, [])
+    shared.end(one, [one])
     assert told(one) == ["the task changed for the whole process: environment; that is undone"]
     assert left == []
 
@@ -89,8 +89,8 @@ def test_what_is_looked_at_only_at_the_end_is_nobodys_after_others_ran(start):
     shared.begin([])
     shared.begin([one])
     os.umask(0o027)
-    shared.end(one, [two])
-    shared.end(two, [])
+    shared.end(one, [one, two])
+    shared.end(two, [two])
     assert told(one) == []
     (line,) = told(two)
     assert line.startswith(
@@ -103,7 +103,7 @@ def test_a_process_with_a_replaced_function_runs_no_further_task(start, left, mo
     task = output(3)
     shared.begin([])
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    shared.end(task, [])
+    shared.end(task, [task])
     (line,) = told(task)
     assert "replaced for the whole process: time.sleep; no further task" in line
     assert not shared.begin([])
@@ -116,7 +116,7 @@ def test_what_an_import_sets_is_kept(start, left):
     shared.begin([])
     os.environ[NAME] = "1"
     shared.rebase()
-    shared.end(task, [])
+    shared.end(task, [task])
     assert os.environ[NAME] == "1"
     assert told(task) == left == []
 
@@ -144,7 +144,7 @@ def test_no_task_begins_in_a_process_that_another_has_changed(steps):
                     running[number] = output(number)
             elif step == "end" and number in running:
                 ended = running.pop(number)
-                shared.end(ended, list(running.values()))
+                shared.end(ended, [ended, *running.values()])
                 assert running or NAME not in os.environ or left
             elif step == "change" and number in running:
                 os.environ[NAME] = str(number)
