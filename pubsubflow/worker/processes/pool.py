@@ -194,10 +194,8 @@ class ProcessPool:
             self._results.end(assignment, outcome)
             return
         unbegun = runner.stop(assignment)
-        self._take_back([each for each in unbegun if each is not assignment])
-        if assignment in unbegun:
-            self._results.end(assignment, outcome)
-        else:
+        self._take_back(unbegun)
+        if assignment not in unbegun:
             self._loop.call_later(self._grace_seconds, self._kill_if_running, assignment, runner)
 
     def maintain(self) -> None:
@@ -251,11 +249,7 @@ class ProcessPool:
         self._dispatch()
 
     def _on_unbegun(self, assignment: Assignment) -> None:
-        """Give an assignment that has not begun in its runner to another."""
-        if assignment.decided_outcome is not None and self._sync:
-            self._results.end(assignment, assignment.decided_outcome)
-        else:
-            self._take_back([assignment])
+        self._take_back([assignment])
 
     def _drop(self, assignment: Assignment) -> None:
         """Give up an assignment whose task has ended elsewhere."""
@@ -268,15 +262,19 @@ class ProcessPool:
         self._release(assignment)
 
     def _take_back(self, unbegun: Sequence[Assignment]) -> None:
-        """Give assignments that do not begin in their runner to others."""
+        """Give assignments that do not begin in their runner to others; end those to be stopped."""
         # The last one first: none becomes the one that runs on the way.
         for assignment in reversed(unbegun):
             self._detach(assignment)
-        if not self._dispatcher.stopped:
-            self._waiting.put_back(unbegun)
-            return
+        left = []
         for assignment in unbegun:
-            self._return_to_queue(assignment)
+            if assignment.decided_outcome is not None:
+                self._results.end(assignment, assignment.decided_outcome)
+            elif self._dispatcher.stopped:
+                self._return_to_queue(assignment)
+            else:
+                left.append(assignment)
+        self._waiting.put_back(left)
 
     def _on_runner_exit(self, runner: RunnerProcess, code: int) -> None:
         """Publish the outcome of what ended with a runner, and fork another if needed."""

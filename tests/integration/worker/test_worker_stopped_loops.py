@@ -7,6 +7,8 @@ from collections import Counter
 import anyio
 import pytest
 
+from pubsubflow.model.wire.messages import Outcome
+from pubsubflow.worker.assignment import AttemptOutcome
 from pubsubflow.worker.processes import runner_set, watchdog
 
 pytestmark = pytest.mark.anyio
@@ -71,3 +73,28 @@ async def test_what_goes_back_to_the_process_that_gave_it_up_runs_once(
     assert len(counted) == 3 * (CHAINS + 1)
     assert set(counted.values()) == {1}
     assert manager.order_of_arrival.count("result") == 3 * (CHAINS + 1)
+
+
+async def test_what_is_cancelled_before_it_begins_on_a_stopped_loop_begins_nowhere(
+    manager, start_worker, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(watchdog, "BLOCK_SECONDS", 0.1)
+    monkeypatch.setattr(watchdog, "_CHECK_SECONDS", 0.01)
+    notes = tmp_path / "notes"
+    dag = manager.load(WORK.format(notes=str(notes)))
+    # Only the watchdog gives the task up: the time after which the process is killed is not over.
+    async with start_worker(started_seconds=0.05, grace_seconds=30.0) as worker:
+        await manager.run(dag, "first")
+        pool = worker._pools["async"]
+        (runner,) = pool._runners.all
+        os.kill(runner.pid, signal.SIGSTOP)
+        order = await manager.send(manager.order(dag, "first"))
+        with anyio.fail_after(10):
+            while not runner.assignments:
+                await anyio.lowlevel.checkpoint()
+        pool.stop(runner.assignments.front, AttemptOutcome(Outcome.CANCELLED))
+        assert (await manager.result(order)).outcome is Outcome.CANCELLED
+        assert pool.runners == 1
+        os.kill(runner.pid, signal.SIGCONT)
+        await manager.run(dag, "first")
+    assert f"run-{order.run}" not in notes.read_text()
