@@ -20,7 +20,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _NUL_FAULT = "holds the character \\u0000, which cannot be stored"
 _LEAST, _MOST = -(1 << 63), (1 << 64) - 1
 _NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-_suspect = re.compile(rb"\\u0000|[0-9]{19}").search
+_ESCAPED_NUL = b"\\u0000"
+_find_large = re.compile(rb"[0-9]{19}").search
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', flags=re.DOTALL)
+_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_OTHERS = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def json_text(value: object) -> str:
@@ -31,7 +35,20 @@ def json_text(value: object) -> str:
 
 def may_be_unfit(data: bytes) -> bool:
     """Return whether a JSON text may hold a value that `json_fault` finds; cheap."""
-    return _suspect(data) is not None or data.count(b"[") + data.count(b"{") > MAX_DEPTH
+    return _ESCAPED_NUL in data or _find_large(data) is not None or _is_deep(data)
+
+
+def _is_deep(data: bytes) -> bool:
+    """Whether a JSON text is nested in more than `MAX_DEPTH` levels."""
+    if data.count(b"[") + data.count(b"{") <= MAX_DEPTH:
+        return False
+    # Without strings, which may hold brackets, each pass takes the innermost level away.
+    brackets = _STRING.sub(b"", data).translate(_BRACKETS, _OTHERS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+        if not brackets:
+            return False
+    return True
 
 
 def json_fault(value: object, name: str, *, nul: bool = False) -> str | None:

@@ -98,8 +98,10 @@ def _context(hook: WebhookSpec, request: ParsedRequest) -> CelContext:
 
 
 def _extra(hook: WebhookSpec, body: Any, context: CelContext) -> dict[str, Any]:
+    if hook.extra is None and isinstance(body, dict):
+        return body  # it was checked when it was parsed
     if hook.extra is None:
-        values = body if isinstance(body, dict) else {"body": body}
+        values = {"body": body}
     else:
         values = {
             name: _value(f"extra[{name!r}]", text, context) for name, text in hook.extra.items()

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from pubsubflow.errors import InvalidInput
-from pubsubflow.model.json_values import BYTE_ORDER_MARK, json_fault
+from pubsubflow.model.json_values import BYTE_ORDER_MARK, json_fault, may_be_unfit
 from pubsubflow.webhooks.request import WebhookRequest
 
 MAX_FIELDS = 1000
@@ -147,7 +147,8 @@ def _json(data: bytes) -> Any:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unmappable(f"the body is not JSON: {error}") from error
-    check_value(value, "the body")
+    if may_be_unfit(data):
+        check_value(value, "the body")
     return value
 
 

@@ -70,6 +70,19 @@ def test_the_cheap_search_overlooks_no_fault(value):
         assert may_be_unfit(text)
 
 
+@pytest.mark.parametrize("text", ['"]"', r'"\""', r'"\\"', "{}", "[[]]", r'"\u005d]}"'])
+def test_levels_are_counted_without_the_brackets_in_texts(text):
+    def within(levels):
+        return f"{f'[{text},' * levels}1{']' * levels}".encode()
+
+    assert not may_be_unfit(within(MAX_DEPTH - 2))
+    assert may_be_unfit(within(MAX_DEPTH + 2))
+
+
+def test_many_shallow_values_are_not_suspected():
+    assert not may_be_unfit(msgspec.json.encode([{"a": ["[", "{", {}]}] * MAX_DEPTH))
+
+
 def test_what_a_dag_file_declares_keeps_its_value_or_is_refused():
     with pytest.raises(DefinitionError, match=r"extra.top is inf"):
         Dataset("x://a", extra={"top": inf})
