@@ -77,6 +77,12 @@ def batch_statement(parts: Collection[str], *, single: bool = False) -> str:
     return f"WITH\n{expressions}\n{last}"
 
 
+def _column(values: Sequence[Any]) -> Sequence[Any]:
+    """Return a column of nulls as an empty one: unnest fills up what is shorter with nulls."""
+    # The driver looks at each element of an array, nulls as well, twice in Python.
+    return () if values.count(None) == len(values) else values
+
+
 def _of_values(expression: str) -> str:
     """Return an expression of `write_batch` for one row in place of columns."""
 
@@ -184,15 +190,12 @@ class ManagerTransaction:
             calls.append(((), (), events, datasets))
         found = LockedStates([], [], {})
         for row in await self.fetch_in_turn("lock_dag_states", *calls):
-            event_id = row["event_id"]
             if row["version"] is not None:
                 found.dags.append(row)
-            elif event_id is None:
+            elif row["event_ids"] is None:
                 found.conditions[row["dag"]] = row
-            elif event_id:
-                found.event_ids.append(event_id)
             else:
-                found.awaited = True
+                found.event_ids, found.awaited = row["event_ids"], row["awaited"]
         return found
 
     async def write_batch(self, **parts: Rows) -> list[int]:
@@ -214,6 +217,6 @@ class ManagerTransaction:
         arguments: list[Any] = []
         for name in filled:
             is_row = single and name != SEVERAL
-            arguments += parts[name][0] if is_row else map(list, zip(*parts[name], strict=True))
+            arguments += parts[name][0] if is_row else map(_column, zip(*parts[name], strict=True))
         rows = await self.fetch(query, *arguments)
         return [row["id"] for row in rows] if parts["audits"] else []

@@ -29,8 +29,8 @@ class EmptyStore(ManagerTransaction):
             return [{"node": None, **row} for row in self._answers[query]]
         count = sum(arguments[2] for arguments in calls)
         return [
-            *({"event_id": None, **row} for row in self._answers[query]),
-            *({"version": None, "event_id": number} for number in range(1, count + 1)),
+            *({"event_ids": None, **row} for row in self._answers[query]),
+            {"version": None, "event_ids": list(range(1, count + 1)), "awaited": False},
         ]
 
 

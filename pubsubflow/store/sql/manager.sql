@@ -76,9 +76,9 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 
 -- name: lock_dag_states
 -- Lock, in order, the states of the DAGs $2 and of the DAGs that subscribe to the datasets $1; then,
--- called once more without these, allocate $3 event ids and return them, with the conditions'
--- states of the DAGs that subscribe to the datasets $4, and an id of 0 when a wait may match one of
--- their events.
+-- called once more without these, allocate $3 event ids and return them in one row, with whether a
+-- wait may match an event of the datasets $4; and the conditions' states of the DAGs that subscribe to
+-- these datasets.
 -- The ids are taken once the states of the DAGs are locked, so ids and commits have the same order
 -- for every DAG; and what was waited for is read by a call that began after the wait.
 WITH locked AS (
@@ -105,11 +105,12 @@ WITH locked AS (
     ORDER BY s.dag
     FOR UPDATE OF s
 )
-SELECT *, NULL::bigint AS event_id, NULL::text AS partition_key, NULL::bytea AS state FROM locked
+SELECT *, NULL::bigint[] AS event_ids, NULL::text AS partition_key, NULL::bytea AS state FROM locked
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-       NULL, nextval('event_id'), NULL, NULL
-FROM generate_series(1, $3::int)
+       EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL),
+       ARRAY(SELECT nextval('event_id') FROM generate_series(1, $3::int)), NULL, NULL
+WHERE $3::int > 0
 UNION ALL
 SELECT subscribed.dag, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
        NULL, NULL, NULL, '',
@@ -118,11 +119,7 @@ SELECT subscribed.dag, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NUL
 FROM unnest($4::int[]) AS requested (dataset)
 CROSS JOIN LATERAL (
     SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset OFFSET 0
-) AS subscribed
-UNION ALL
-SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-       NULL, 0, NULL, NULL
-WHERE EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL);
+) AS subscribed;
 
 -- name: read_condition_states
 -- Return condition states; their DAGs are locked.
