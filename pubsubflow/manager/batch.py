@@ -47,6 +47,7 @@ class BatchProcessor:
     Args:
         now: The time.
         new_id: Gives ids for outsiders.
+        new_event_id: Gives those of events.
         chance: Draws the jitter of retries, from 0 up to 1.
         max_loops: How often one DAG may occur in the ancestry of its run.
         tracing: Draws trace contexts; none unless given.
@@ -62,6 +63,7 @@ class BatchProcessor:
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         new_id: Callable[[], UUID] = new_id,
+        new_event_id: Callable[[], str] = new_id.text,
         chance: Callable[[], float] = random.random,
         max_loops: int = 100,
         tracing: Tracing | None = None,
@@ -69,6 +71,7 @@ class BatchProcessor:
     ) -> None:
         self._now = now
         self._new_id = new_id
+        self._new_event_id = new_event_id
         self._chance = chance
         self._max_loops = max_loops
         self._tracing = tracing or NoTracing()
@@ -94,6 +97,7 @@ class BatchProcessor:
             self._specs,
             self._run_ids,
             new_id=self._new_id,
+            new_event_id=self._new_event_id,
             chance=self._chance,
             max_loops=self._max_loops,
             tracing=self._tracing,

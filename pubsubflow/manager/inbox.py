@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from time import monotonic
-from typing import Any
-from uuid import UUID
+from typing import Any, get_args
 
 import msgspec
 
@@ -66,6 +65,8 @@ _DECODERS: dict[str, Callable[[bytes], Any]] = {
     Subjects.EVENT: _read_published,
 }
 Message = ResultMessage | StartedMessage | LogMessage | WorkerLostMessage | FiredMessage
+_UNAWAITED = (*get_args(Message), Exception)
+"""What no caller in this daemon waits for, wherever it comes from."""
 
 
 class InboxItem:
@@ -138,11 +139,11 @@ class InboxItem:
         self.payload = payload
         self.dead_letter_kind = dead_letter_kind
         # The failure of a result is of the bus as well: no caller waits for it.
-        self.from_bus = bool(subject) or isinstance(received, Message | Exception)
+        self.from_bus = bool(subject) or isinstance(received, _UNAWAITED)
         self.weight = len(received.events) or 1 if isinstance(received, RecordEvents) else 1
         self.tried = False
         self.since = monotonic()
-        self.ids: list[UUID] = []
+        self.ids: list[Any] = []
         self.trace = trace
         self.arrived_at = datetime.now(UTC)
         self.message: Any = received

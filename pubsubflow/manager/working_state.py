@@ -179,7 +179,6 @@ class LoggedEvent(Struct):
         held_as: Of one that is released: the id that it was held under.
     """
 
-    event_id: UUID
     info: EventInfo
     moment: datetime
     run: int | None = None
@@ -196,7 +195,6 @@ class LoggedEvent(Struct):
 
 
 def new_event(
-    event_id: UUID,
     info: EventInfo,
     task: TaskKey | None = None,
     *,
@@ -207,7 +205,6 @@ def new_event(
     """Return an event that is to be recorded, encoded once for all who pass it on.
 
     Args:
-        event_id: Its id for outsiders.
         info: What tasks see of it.
         task: The task that emitted or published it.
         now: When it is recorded.
@@ -219,7 +216,6 @@ def new_event(
     if b"\\u0000" in extra:
         extra = json_text(info.extra).encode()
     return LoggedEvent(
-        event_id,
         info,
         min(info.time, now),
         run,

@@ -176,7 +176,7 @@ class Simulation:
     def receive_event(self, info: EventInfo) -> None:
         """Take an event, at its time or now if that is past."""
         self._go_to(max(info.time, self._clock.now()))
-        event = LoggedEvent(new_id(), info, min(info.time, self.uow.now), id=next(self._ids))
+        event = LoggedEvent(info, min(info.time, self.uow.now), id=next(self._ids))
         self._scheduler.receive_event(route(event, self.dag))
         self._admit()
 

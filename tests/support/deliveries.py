@@ -34,7 +34,7 @@ class DeliveriesHarness(Harness):
     async def post(self, *names, uri=URI, **extra):
         events = tuple(NewEvent(uri, {"name": name, **extra}, extra.get("part")) for name in names)
         recorded = await self.manager.execute(RecordEvents(events, (None,) * len(events)))
-        return [str(each.event_id) for each in recorded]
+        return [each.event_id for each in recorded]
 
     async def until_subscription(self, made, condition):
         """Wait until a subscription is as it should be, and return it."""

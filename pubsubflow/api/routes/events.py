@@ -251,7 +251,7 @@ async def record(command: RecordEvents, commands: CommandHandler) -> web.Respons
     """
     recorded: list[RecordedEvent] = await commands.execute(command) if command.events else []
     duplicates = [index for index, each in enumerate(recorded) if each.duplicate]
-    ids = [str(each.event_id) for each in recorded]
+    ids = [each.event_id for each in recorded]
     return json_response(
         PostedEvents(ids=ids, duplicates=duplicates),
         status=202 if len(duplicates) < len(ids) else 200,

@@ -237,7 +237,7 @@ class WebhookRoutes:
             webhook.count("filtered")
             return json_response(WebhookReply(status="filtered", reason=decided.reason))
         recorded: list[RecordedEvent] = await self._commands.execute(decided)
-        event_id = str(recorded[0].event_id)
+        event_id = recorded[0].event_id
         if recorded[0].duplicate:
             webhook.count("duplicates")
             return json_response(WebhookReply(status="duplicate", event_id=event_id))

@@ -1,7 +1,6 @@
 """Handler of events to record: from the API, from the bus, from tasks that run."""
 
 from collections.abc import Sequence
-from uuid import UUID
 
 from msgspec.structs import replace
 
@@ -28,9 +27,9 @@ class RecordEventsHandler(Handler):
     def __init__(self, context: BatchContext) -> None:
         super().__init__(context)
         self._events: dict[InboxItem, list[LoggedEvent]] = {}
-        self._claims: dict[str, UUID] = {}
-        self._recorded: set[UUID] = set()
-        self._trace_roots: set[UUID] = set()
+        self._claims: dict[str, str] = {}
+        self._recorded: set[str] = set()
+        self._trace_roots: set[str] = set()
 
     async def before_runs(self, items: Sequence[InboxItem], locks: RunLocks) -> None:
         """Give every event its id, or the id it got when it was recorded before."""
@@ -57,7 +56,7 @@ class RecordEventsHandler(Handler):
         tried = [event_id for item in self._events if item.tried for event_id in item.ids]
         if tried:
             rows = await self._transaction.fetch("find_recorded_events", tried)
-            self._recorded = {row["event_id"] for row in rows}
+            self._recorded = {str(row["event_id"]) for row in rows}
 
     def _accept(self, item: InboxItem, command: RecordEvents) -> list[LoggedEvent]:
         """Return the events of a command, checked, encoded, and with ids of their own.
@@ -65,7 +64,7 @@ class RecordEventsHandler(Handler):
         Raises:
             InvalidInput: An event or a key is too large.
         """
-        item.ids = item.ids or [self._context.new_id() for _ in command.events]
+        item.ids = item.ids or [self._context.new_event_id() for _ in command.events]
         events = []
         for posted, event_id in zip(command.events, item.ids, strict=True):
             trace: str | None = posted.trace or item.trace
@@ -73,7 +72,7 @@ class RecordEventsHandler(Handler):
                 trace = self._context.tracing.begin(None)
                 self._trace_roots.add(event_id)
             info = EventInfo(
-                str(event_id),
+                event_id,
                 posted.dataset,
                 posted.extra,
                 None if posted.partition is None else printable(posted.partition),
@@ -81,9 +80,7 @@ class RecordEventsHandler(Handler):
                 command.source,
                 trace=trace,
             )
-            event = new_event(
-                event_id, info, command.origin, now=self._uow.now, accepted_at=item.arrived_at
-            )
+            event = new_event(info, command.origin, now=self._uow.now, accepted_at=item.arrived_at)
             size = len(event.encoded)
             if size > MAX_EVENT_BYTES:
                 raise InvalidInput(
@@ -98,7 +95,7 @@ class RecordEventsHandler(Handler):
 
     async def _claim_requests(self, items: Sequence[InboxItem]) -> None:
         """Claim the keys of requests; refuse those that had another body the first time."""
-        claims: dict[str, tuple[UUID, bytes]] = {}
+        claims: dict[str, tuple[str, bytes]] = {}
         for item in items:
             request: RequestKey = item.message.request
             claims.setdefault(request.key, (item.ids[0], request.digest))
@@ -121,7 +118,7 @@ class RecordEventsHandler(Handler):
         taken = sorted(self._claims.keys() - {row["key"] for row in free})
         if taken:
             rows = await self._transaction.fetch("find_idempotency_keys", taken)
-            self._claims.update((row["key"], row["event_id"]) for row in rows)
+            self._claims.update((row["key"], str(row["event_id"])) for row in rows)
 
     def apply(self, item: InboxItem) -> None:
         """Take the events that are new; a refused one from the bus becomes a dead letter."""
@@ -131,8 +128,8 @@ class RecordEventsHandler(Handler):
             return
         item.answer = []
         for event, key in zip(self._events[item], item.message.keys, strict=True):
-            first = event.event_id if key is None else self._claims[key]
-            duplicate = first != event.event_id
+            first = event.info.event_id if key is None else self._claims[key]
+            duplicate = first != event.info.event_id
             item.answer.append(RecordedEvent(first, duplicate=duplicate))
             if duplicate or first in self._recorded:
                 continue

@@ -32,6 +32,7 @@ class BatchContext:
         specs: DAG versions and dataset ids.
         run_ids: Gives run ids.
         new_id: Gives ids for outsiders.
+        new_event_id: Gives those of events.
         chance: Draws the jitter of retries.
         max_loops: See `Admission`.
         tracing: Draws trace contexts.
@@ -48,6 +49,7 @@ class BatchContext:
         run_ids: IdAllocator,
         *,
         new_id: Callable[[], UUID],
+        new_event_id: Callable[[], str],
         chance: Callable[[], float],
         max_loops: int,
         tracing: Tracing,
@@ -57,9 +59,10 @@ class BatchContext:
         self.specs = specs
         self.run_ids = run_ids
         self.new_id = new_id
+        self.new_event_id = new_event_id
         self.tracing = tracing
         self.publishers: dict[TaskKey, PublishingTask] = {}
-        self.lifecycle = RunLifecycle(uow, new_id=new_id, chance=chance)
+        self.lifecycle = RunLifecycle(uow, new_id=new_event_id, chance=chance)
         self.scheduler = Scheduler(uow, new_id=new_id, allocate_id=run_ids.allocate)
         self.admission = Admission(
             uow,

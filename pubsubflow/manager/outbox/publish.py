@@ -44,7 +44,7 @@ def _messages(uow: UnitOfWork) -> Iterator[OutgoingMessage]:
     for event in uow.log.recorded:
         headers = to_headers(cloud_event_of(event.info)) | _TYPE | trace_headers(event.info.trace)
         headers["Nats-Msg-Id"] = event.info.event_id
-        subject = f"psf.evt.dataset.{event.event_id}"
+        subject = f"psf.evt.dataset.{event.info.event_id}"
         yield OutgoingMessage(subject, bytes(event.extra), headers)
     yield from uow.outbox.messages
     yield from _wake_ups(uow)

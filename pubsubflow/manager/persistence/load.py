@@ -286,7 +286,6 @@ async def load_events(
         info = decode_event_info(row, spec)
         found.append(
             LoggedEvent(
-                row["event_id"],
                 info,
                 min(row["time"], row["recorded_at"]),
                 id=row["id"],

@@ -246,7 +246,7 @@ def _event_parts(uow: UnitOfWork) -> dict[str, list[_Row]]:
         "events": [
             (
                 event.id,
-                event.event_id,
+                event.info.event_id,
                 uow.log.datasets[event.info.dataset],
                 bytes(event.extra).decode(),
                 event.info.partition,

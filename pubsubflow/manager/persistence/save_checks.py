@@ -12,7 +12,7 @@ async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
         [
             (
                 event.id,
-                event.event_id,
+                event.info.event_id,
                 datasets[event.info.dataset],
                 bytes(event.extra).decode(),
                 event.info.partition,
@@ -34,7 +34,7 @@ async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:
             (
                 each.event.id,
                 each.dag,
-                each.event.event_id,
+                each.event.info.event_id,
                 datasets[each.event.info.dataset],
                 each.blocking,
                 each.severity,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -23,7 +22,7 @@ class TaskEvents(Struct, frozen=True):
     """
 
     uow: UnitOfWork
-    new_id: Callable[[], UUID]
+    new_id: Callable[[], str]
 
     def emit(self, run: RunWork, message: ResultMessage, outlets: tuple[str, ...]) -> None:
         """Record a success's events: what it emitted, and one for each other outlet."""
@@ -43,9 +42,8 @@ class TaskEvents(Struct, frozen=True):
     ) -> None:
         """Record an event of a task, for the log and the DAGs that subscribe to it."""
         spec = run.version.spec
-        event_id = self.new_id()
         info = EventInfo(
-            str(event_id),
+            self.new_id(),
             emitted.uri,
             emitted.extra,
             None if emitted.partition is None else printable(emitted.partition),
@@ -58,7 +56,6 @@ class TaskEvents(Struct, frozen=True):
         )
         self.uow.log.undecided.append(
             new_event(
-                event_id,
                 info,
                 (run.id, node, map_index),
                 now=self.uow.now,

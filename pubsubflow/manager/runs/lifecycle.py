@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from uuid import UUID
 
 from pubsubflow.manager.runs.callbacks import call_for_run, call_for_task
 from pubsubflow.manager.runs.events import TaskEvents, moment_of
@@ -76,7 +75,7 @@ class RunLifecycle:
     """
 
     def __init__(
-        self, uow: UnitOfWork, *, new_id: Callable[[], UUID], chance: Callable[[], float]
+        self, uow: UnitOfWork, *, new_id: Callable[[], str], chance: Callable[[], float]
     ) -> None:
         self._uow = uow
         self.waits = TaskWaits(uow)

@@ -218,7 +218,7 @@ class Admission:
             "dag_id": dag.version.spec.dag_id,
             "run_key": draft.run_key,
             "partition": draft.partition,
-            "events": [str(event.event_id) for event in events],
+            "events": [event.info.event_id for event in events],
             "params": draft.params,
         }
         payload = msgspec.json.encode(letter)

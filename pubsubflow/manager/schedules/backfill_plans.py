@@ -226,7 +226,7 @@ class PlanReader:
             found.setdefault(row["partition_key"], []).append(str(row["event_id"]))
         for key in keys:
             fresh = chain.from_iterable(dag.conditions[key].new_events)
-            found.setdefault(key, []).extend(str(each.event_id) for each in fresh)
+            found.setdefault(key, []).extend(each.info.event_id for each in fresh)
         return found
 
 

@@ -138,7 +138,7 @@ class EventChecks:
     def _begin(self, dag: LockedDag, event: LoggedEvent, tries: int = 1) -> RunDraft:
         """Make a run that checks an event; a run id is reserved."""
         cause = f"an event of {event.info.dataset} is checked"
-        key = check_run_key(event.event_id, tries)
+        key = check_run_key(event.info.event_id, tries)
         draft = self._scheduler.draft(dag, key, CHECK_RUN, cause)
         draft.partition = event.info.partition
         draft.events = [ConsumedEvent(event, 0)]
@@ -229,7 +229,6 @@ class EventChecks:
         for row, event in zip(rows, events, strict=True):
             task = (row["run"], row["node"], row["map_index"])
             released = new_event(
-                event.event_id,
                 event.info,
                 None if row["run"] is None else task,
                 now=self._uow.now,

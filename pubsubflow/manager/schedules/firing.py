@@ -123,7 +123,7 @@ class Scheduler:
         firing = decide(schedule, state)
         if firing is not None:
             cause = f"{event.info.dataset} was updated"
-            self.fire(dag, condition, firing, f"dataset:{event.event_id}", cause)
+            self.fire(dag, condition, firing, f"dataset:{event.info.event_id}", cause)
         if state.timers:
             self.set_deadlines(dag, condition)
 

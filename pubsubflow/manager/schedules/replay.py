@@ -122,7 +122,7 @@ class Replays:
             # Run keys are unique for good, so the new run gets another.
             if known is not None and again:
                 draft.run_key = f"{draft.run_key}:again:{draft.run_id}"
-            events = [str(each.event.event_id) for each in draft.events]
+            events = [each.event.info.event_id for each in draft.events]
             if make and not dry_run:
                 self._begin(draft, dag)
             planned.append(

@@ -71,10 +71,11 @@ class RecordedEvent(Struct, frozen=True):
     """An event is durable.
 
     Attributes:
+        event_id: Its public UUID, as text.
         duplicate: It was recorded before; `event_id` is the first one's.
     """
 
-    event_id: UUID
+    event_id: str
     duplicate: bool
 
 

@@ -411,5 +411,5 @@ async def test_an_event_is_as_its_sender_says(harness):
     assert (seen.dataset, seen.extra, seen.partition, seen.time, seen.source) == (
         "x://a", event.extra, "p", moment, "cli"
     )  # fmt: skip
-    assert seen.event_id == str(recorded.event_id)
+    assert seen.event_id == recorded.event_id
     assert await harness.value("SELECT partition FROM run") is None

@@ -360,7 +360,7 @@ async def test_a_partition_that_was_replayed_has_run(harness):
 async def at(harness, second: int, name: str, partition: str | None = None):
     """Post an event at a second of the scenario; return its id."""
     harness.time = harness.start + timedelta(seconds=second)
-    return str((await harness.post(name, partition))[0].event_id)
+    return (await harness.post(name, partition))[0].event_id
 
 
 async def planned_at(harness, since: int, until: int | None = None):

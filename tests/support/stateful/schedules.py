@@ -302,7 +302,7 @@ class Scenario:
         events = tuple(events)
         keys = tuple(key and f"{self.name}.{key}.{n}" for n in range(len(events)))
         recorded = await self.cluster.call(manager, RecordEvents(events, keys))
-        self.posted.update(str(each.event_id) for each in recorded)
+        self.posted.update(each.event_id for each in recorded)
 
     async def due(self) -> tuple[Timer, ...]:
         rows = await self.rows(

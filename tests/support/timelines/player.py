@@ -197,7 +197,7 @@ class Player:
             key = keys[number - 1] if keys else partition
             event = NewEvent(self._datasets[name], options, key, moment)
             ((recorded,),) = await self._do(RecordEvents((event,), (None,)))
-            self._labels[recorded.event_id] = f"{prefix}{number}"
+            self._labels[UUID(recorded.event_id)] = f"{prefix}{number}"
 
     async def _succeed(self, message: TaskMessage) -> None:
         seconds = self.now.timestamp()

@@ -25,9 +25,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def event(number: int = 1, *, ancestry: tuple[int, ...] = (), **extra):
-    event_id = uuid4()
-    info = EventInfo(str(event_id), uri("a"), extra, None, NOW, "api")
-    found = new_event(event_id, info, now=NOW, ancestry=ancestry)
+    info = EventInfo(str(uuid4()), uri("a"), extra, None, NOW, "api")
+    found = new_event(info, now=NOW, ancestry=ancestry)
     found.id = number
     return found
 

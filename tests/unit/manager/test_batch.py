@@ -190,8 +190,9 @@ def test_the_first_of_two_events_under_one_key_counts():
 
 def test_an_event_that_a_broken_transaction_recorded_is_not_recorded_again():
     item = InboxItem(RecordEvents((NewEvent("x://a"),), (None,)), done=print, failed=print)
-    item.tried, item.ids = True, [uuid4()]
-    store = EmptyStore(find_recorded_events=[{"event_id": item.ids[0]}])
+    event_id = uuid4()
+    item.tried, item.ids = True, [str(event_id)]
+    store = EmptyStore(find_recorded_events=[{"event_id": event_id}])
     anyio.run(BatchProcessor().process, [item], store)
     assert item.answer[0].event_id == item.ids[0]
     assert "lock_dag_states" not in store.queries

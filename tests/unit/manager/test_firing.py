@@ -49,9 +49,8 @@ class Played:
 
     def post(self, *names: str, time: datetime = NOW, partition=None, **extra) -> None:
         for name in names:
-            event_id = uuid4()
-            info = EventInfo(str(event_id), uri(name), extra, partition, time, "api")
-            event = new_event(event_id, info, now=self.uow.now)
+            info = EventInfo(str(uuid4()), uri(name), extra, partition, time, "api")
+            event = new_event(info, now=self.uow.now)
             event.id = next(self._events)
             self.scheduler.receive_event(route(event, self.dag))
 

@@ -39,7 +39,7 @@ class Played:
 
     def __init__(self, *tasks, chance: float = 0.0, **options) -> None:
         self.uow = UnitOfWork(NOW)
-        self.lifecycle = RunLifecycle(self.uow, new_id=uuid4, chance=lambda: chance)
+        self.lifecycle = RunLifecycle(self.uow, new_id=lambda: str(uuid4()), chance=lambda: chance)
         spec = dag("d", *tasks, **options)
         info = RunInfo(RUN, str(uuid4()), "d", "manual", {}, None, None, "asked", NOW, ())
         self.lifecycle.start(RUN, DagVersion(1, 7, spec), encode(info), info, source="s")

@@ -33,3 +33,10 @@ def test_an_overflow_of_the_fraction_carries_into_the_milliseconds(monkeypatch):
     made = [make() for _ in range(5000)]
     assert made == sorted(made)
     assert all(each.version == 7 for each in made)
+
+
+def test_texts_of_ids_grow_with_the_ids():
+    make = UUID7()
+    first, text, last = make(), make.text(), make()
+    assert str(first) < text < str(last)
+    assert str(uuid.UUID(text)) == text
