@@ -17,7 +17,7 @@ from pubsubflow.api.auth.middleware import AuthMiddleware
 from pubsubflow.api.auth.token_cache import TokenCache
 from pubsubflow.api.http.headers import ResponseHeaders
 from pubsubflow.api.http.openapi import OpenApiRoutes
-from pubsubflow.api.http.packing import packing_middleware
+from pubsubflow.api.http.packing import packed
 from pubsubflow.api.http.problems import problem_middleware
 from pubsubflow.api.http.routing import RouteProvider
 from pubsubflow.api.oidc.routes import OidcRoutes, SignInMethodRoutes
@@ -311,12 +311,11 @@ class Api:
                 problem_middleware,
                 self._connections.middleware,
                 auth.middleware(),
-                packing_middleware,
             ],
             client_max_size=settings.max_body_bytes,
         )
         placed = map(self._stream.places.applied_to, routes)
-        app.add_routes(self._limits.applied_to(route).definition() for route in placed)
+        app.add_routes(packed(self._limits.applied_to(route)).definition() for route in placed)
         app.on_response_prepare.append(ResponseHeaders(tls=self._certificate is not None).add)
         return ProblemRunner(
             app,

@@ -6,7 +6,7 @@ from ipaddress import ip_address
 
 import msgspec
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
 
 from pubsubflow.api.auth.audit import AuditRecorder
@@ -22,7 +22,7 @@ from pubsubflow.api.http.problems import (
     problem_middleware,
 )
 from pubsubflow.api.http.routing import Access, Route
-from pubsubflow.api.http.shown import limited_to
+from pubsubflow.api.http.shown import limit_to
 from pubsubflow.errors import NotFound
 from pubsubflow.model.auth import ANONYMOUS, Principal, Rights, Role
 from pubsubflow.model.wire.audit_entries import AuditEntry, AuditNote
@@ -105,12 +105,15 @@ class AuthMiddleware:
             # Of what may not be seen, too: the attempt is recorded, the answer does not tell.
             await self._record_refusal(request, route, _REFUSALS[1])
             raise
-        with self._tokens.serving(principal, request), limited_to(rights):
-            # Posted events are not recorded one by one: the event log itself keeps them.
-            unrecorded = route.access is Access.EMITTER or route.only_reads
-            if unrecorded or route.method in _READS:
-                return await self._unrecorded(request, route, handler)
-            return await self._recorded(request, route, handler)
+        if rights is not None:
+            limit_to(rights)
+        # Posted events are not recorded one by one: the event log itself keeps them.
+        unrecorded = route.access is Access.EMITTER or route.only_reads
+        serve = self._unrecorded if unrecorded or route.method in _READS else self._recorded
+        if principal.token is None and principal.session is None:
+            return await serve(request, route, handler)
+        with self._tokens.serving(principal, request):
+            return await serve(request, route, handler)
 
     def _route(self, request: web.Request) -> Route | None:
         """Return the route of a request; None if no route matches.
@@ -139,8 +142,10 @@ class AuthMiddleware:
             BadRequest: It has no valid token, or comes from a page of another site.
             StoreUnavailable: Tokens cannot be checked.
         """
-        secret = _bearer_token(request.headers.get("Authorization"))
-        cookie = None if secret else request.cookies.get(session_cookie(request))
+        secret = _bearer_token(request.headers.get(hdrs.AUTHORIZATION))
+        cookie = None
+        if secret is None and hdrs.COOKIE in request.headers:
+            cookie = request.cookies.get(session_cookie(request))
         principal = await self._tokens.authenticate(secret, cookie)
         if principal is None:
             if cookie is not None:
@@ -296,7 +301,9 @@ def _audit_entry(request: web.Request, route: Route, status: int | None = None) 
 
 def _bearer_token(header: str | None) -> str | None:
     """Return the token of an Authorization header (RFC 6750 §2.1)."""
-    scheme, _, token = (header or "").partition(" ")
+    if header is None:
+        return None
+    scheme, _, token = header.partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 

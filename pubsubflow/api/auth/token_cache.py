@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
 from uuid import UUID
 
 import anyio
@@ -113,7 +114,7 @@ class TokenCache:
         session_digest = b"" if secret is not None or cookie is None else digest_of(cookie)
         if self._is_unknown(digest, session_digest):
             await self._refresh()
-        if self._read_at + _STALE_SECONDS < anyio.current_time():
+        if self._read_at + _STALE_SECONDS < monotonic():
             raise StoreUnavailable("tokens cannot be checked: Postgres is out of reach")
         principal = self._of_session(session_digest)
         if principal is not None:
@@ -209,7 +210,7 @@ class TokenCache:
         async with self._loading:
             # The age of what is read counts from before the query: a token that is revoked while
             # it runs may still be in its result.
-            self._tried_at = began = anyio.current_time()
+            self._tried_at = began = monotonic()
             try:
                 with anyio.fail_after(_READ_SECONDS):
                     found = await self._tokens.credentials()
@@ -235,7 +236,7 @@ class TokenCache:
 
     async def _refresh(self) -> None:
         """Read the tokens once more: one may just have been created by another daemon."""
-        started_at = anyio.current_time()
+        started_at = monotonic()
         async with self._refreshing:
             # Those who waited for the lock take the result of the one before them.
             if self._tried_at < started_at:

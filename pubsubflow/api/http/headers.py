@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
-_ALWAYS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
+_ALWAYS: Mapping[str, str] = {
+    hdrs.X_CONTENT_TYPE_OPTIONS: "nosniff",
+    hdrs.CACHE_CONTROL: "no-store",
+    hdrs.REFERRER_POLICY: "no-referrer",
+    hdrs.CONTENT_SECURITY_POLICY: "default-src 'none'; frame-ancestors 'none'",
+    hdrs.CROSS_ORIGIN_RESOURCE_POLICY: "same-origin",
 }
-_TLS = {"Strict-Transport-Security": "max-age=31536000"}
+_TLS: Mapping[str, str] = {hdrs.STRICT_TRANSPORT_SECURITY: "max-age=31536000"}
 
 
 class ResponseHeaders:
@@ -31,7 +31,8 @@ class ResponseHeaders:
 
 def add_headers(response: web.StreamResponse, headers: Mapping[str, str] = _ALWAYS) -> None:
     """Add headers to a response, those of every response unless others are named."""
+    own = response.headers
     for name, value in headers.items():
-        response.headers.setdefault(name, value)
+        own.setdefault(name, value)
     # Overrides aiohttp's own value, which names its version and Python's.
-    response.headers["Server"] = "pubsubflow"
+    own[hdrs.SERVER] = "pubsubflow"

@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler
 
 from pubsubflow.api.http.responses import encode
@@ -35,7 +35,13 @@ The checks of `Origin` and `Host` do not apply: a proxy may keep its own host na
 """
 
 _NUL = "%00"
-FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+FORWARDED = (
+    hdrs.FORWARDED,
+    hdrs.X_FORWARDED_FOR,
+    hdrs.X_FORWARDED_HOST,
+    hdrs.X_REAL_IP,
+    hdrs.VIA,
+)
 """Headers that proxies add."""
 
 _STATUSES: dict[type[PubsubflowError], int] = {
@@ -199,13 +205,13 @@ def check_origin(headers: Mapping[str, str], method: str = "GET", *, cookie: boo
     Raises:
         BadRequest: It comes from a page of another site, or does not say that it does not.
     """
-    origin, site = headers.get("Origin"), headers.get("Sec-Fetch-Site")
-    if origin is not None and _host_of(origin) != headers.get("Host", "localhost"):
+    origin, site = headers.get(hdrs.ORIGIN), headers.get(hdrs.SEC_FETCH_SITE)
+    if origin is not None and _host_of(origin) != headers.get(hdrs.HOST, "localhost"):
         raise BadRequest(f"requests from pages of {origin} are not accepted", status=403)
     if site is not None and site.lower() not in _OWN_SITE:
         # Following a link shows the answer to the person alone, not to the page with the link.
-        follows_link = method in _READS and headers.get("Sec-Fetch-Mode") == "navigate"
-        if not follows_link or headers.get("Sec-Fetch-Dest", "document") != "document":
+        follows_link = method in _READS and headers.get(hdrs.SEC_FETCH_MODE) == "navigate"
+        if not follows_link or headers.get(hdrs.SEC_FETCH_DEST, "document") != "document":
             raise BadRequest("requests from pages of other sites are not accepted", status=403)
     if cookie and method not in _READS and origin is None and site is None:
         raise BadRequest(
@@ -223,7 +229,7 @@ def check_host(headers: Mapping[str, str]) -> None:
     Raises:
         BadRequest: The Host is neither `localhost` nor an IP address.
     """
-    host = headers.get("Host", "localhost")
+    host = headers.get(hdrs.HOST, "localhost")
     if not _is_local_name(host):
         raise BadRequest(
             f"the host name {host} is not accepted without tokens: use the server's address, or "

@@ -1,16 +1,12 @@
 """JSON responses."""
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pubsubflow.api.http.shown import shown
 
 encode = msgspec.json.Encoder().encode
-_HEADERS = {
-    "Content-Type": "application/json",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-}
+_HEADERS = {hdrs.CONTENT_TYPE: "application/json"}
 
 
 def json_response(value: object, status: int = 200) -> web.Response:

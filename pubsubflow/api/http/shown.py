@@ -6,8 +6,7 @@ a new route shows nothing until it is decided what.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -48,14 +47,9 @@ ELSEWHERE = "task"
 _HIDDEN_CAUSE = "started by a task of another DAG"
 
 
-@contextmanager
-def limited_to(rights: Rights | None) -> Iterator[None]:
-    """Show only what these rights allow, within the block; everything if None."""
-    before = _RIGHTS.set(rights)
-    try:
-        yield
-    finally:
-        _RIGHTS.reset(before)
+def limit_to(rights: Rights) -> None:
+    """Show only what these rights allow to the end of the request, which has its own context."""
+    _RIGHTS.set(rights)
 
 
 def rights_of_request() -> Rights | None:

@@ -14,7 +14,7 @@ from typing import cast
 
 import anyio
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.streams import StreamReader
 from aiohttp.typedefs import Handler
 
@@ -274,7 +274,7 @@ def _expecting(
     """
 
     async def expecting(request: web.BaseRequest) -> web.StreamResponse:
-        if request.headers.get("Expect", _CONTINUE).lower() == _CONTINUE:
+        if request.headers.get(hdrs.EXPECT, _CONTINUE).lower() == _CONTINUE:
             return await handler(request)
         detail = f"the only supported value of Expect is {_CONTINUE}"
         body = problem_document(HTTPStatus.EXPECTATION_FAILED, detail)

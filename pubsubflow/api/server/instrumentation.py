@@ -6,10 +6,12 @@ from http import HTTPStatus
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import istr
 
 from pubsubflow.api.server.metrics import route_of
 from pubsubflow.model.traces import CURRENT, Span, Tracing, parse_trace, trace_id_of
 
+_TRACEPARENT = istr("traceparent")
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 """Polled by probes and scrapers: spans of these would only be noise."""
 
@@ -20,9 +22,10 @@ def tracing_middleware(tracing: Tracing) -> Middleware:
     @web.middleware
     async def traced(request: web.Request, handler: Handler) -> web.StreamResponse:
         headers = request.headers
-        parent = parse_trace(
-            headers.get("traceparent"), ",".join(headers.getall("tracestate", ())) or None
-        )
+        sent = headers.get(_TRACEPARENT)
+        if sent is None and not tracing.on:
+            return await handler(request)
+        parent = parse_trace(sent, ",".join(headers.getall("tracestate", ())) or None)
         quiet = not tracing.on or request.path in _QUIET
         context = parent if quiet else tracing.begin(parent)
         if context is None:

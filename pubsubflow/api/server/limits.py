@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import anyio
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from pubsubflow.api.http.problems import BadRequest
 from pubsubflow.api.http.requests import NoQuery, parse_query
@@ -75,12 +75,12 @@ class RequestLimits:
             webhook = self._webhook(request)
             share_key = self._share_key(request, webhook)
             try:
-                # Twice: before the body is read, so that a flood costs no reading, and after it,
-                # because the load may have changed while a slow body arrived.
+                # Before the body is read, so that a flood costs no reading; and once more after
+                # it, if the load may have changed while a slow body arrived.
                 self._admit(request, share_key)
                 self._check_head(request, no_query=no_query)
-                await self._read(request)
-                self._admit(request, share_key)
+                if await self._read(request):
+                    self._admit(request, share_key)
             except (BadRequest, web.HTTPException) as error:
                 if webhook is not None:
                     webhook.record_early_refusal(str(error), self._now())
@@ -102,7 +102,7 @@ class RequestLimits:
             parse_query(request, NoQuery)
         if not request.body_exists:
             return
-        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if request.headers.get(hdrs.CONTENT_ENCODING, "identity").lower() != "identity":
             raise BadRequest(
                 "send the body as it is, without Content-Encoding",
                 status=415,
@@ -112,19 +112,22 @@ class RequestLimits:
         if (request.content_length or 0) > most:
             raise web.HTTPRequestEntityTooLarge(most)
 
-    async def _read(self, request: web.Request) -> None:
+    async def _read(self, request: web.Request) -> bool:
         """Read the body; the request caches it for its handler.
+
+        Returns:
+            Whether it was waited for.
 
         Raises:
             BadRequest: It takes too long, or is malformed.
             HTTPRequestEntityTooLarge: It is too large.
         """
         if not request.body_exists:
-            return
+            return False
         try:
             if request.content.is_eof():
                 await request.read()
-                return
+                return False
             with anyio.fail_after(self._settings.body_seconds), self._connections.waiting(request):
                 await request.read()
         except TimeoutError:
@@ -136,6 +139,7 @@ class RequestLimits:
             ) from None
         except web.RequestPayloadError as error:
             raise BadRequest(f"the body is malformed: {error}", status=400) from error
+        return True
 
     def _admit(self, request: web.Request, share_key: str) -> None:
         """Check a request that ingests events against back-pressure and its fair share.
@@ -176,7 +180,7 @@ class RequestLimits:
         if "name" in request.match_info:
             # One key for all of them: with a key for each name, invented names would get shares.
             return _UNKNOWN_WEBHOOK
-        credentials = request.headers.get("Authorization")
+        credentials = request.headers.get(hdrs.AUTHORIZATION)
         if credentials is not None:
             # Not checked yet, so of any bytes; hashed, so that no secret stays in memory.
             data = credentials.encode(errors="surrogateescape")

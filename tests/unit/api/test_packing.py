@@ -7,7 +7,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from pubsubflow.api.http.packing import LEAST_BYTES, packing_middleware
+from pubsubflow.api.http.packing import LEAST_BYTES, packed
+from pubsubflow.api.http.routing import get
 
 pytestmark = pytest.mark.anyio
 LARGE = json.dumps(["row"] * LEAST_BYTES).encode()
@@ -33,7 +34,7 @@ async def sent(body, headers, *, method="GET", host="127.0.0.1", kind="applicati
     request = make_mocked_request(
         method, "/api/v1/runs", headers=headers, transport=Transport(host)
     )
-    response = await packing_middleware(request, handler)
+    response = await packed(get("/api/v1/runs", handler)).handler(request)
     return response.headers.get("Content-Encoding"), response.body
 
 
