@@ -107,6 +107,8 @@ class Composition:
         self._roles = roles
         self._dags = dags
         self._name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+        if resources.record is not None:
+            resources.record.add(self._name)
         self._metrics: list[Iterable[Instrument]] = []
         self._stores: dict[str, Callable[[], bool]] = {}
         url = self._config.logs.store

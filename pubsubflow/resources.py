@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from msgspec import Struct
 from pubsubflow.bus import STREAM_IN, STREAM_TASK, Bus
 from pubsubflow.config import Config
 from pubsubflow.embedded import AnnouncedHome, EmbeddedServers
+from pubsubflow.embedded.daemon_record import DaemonRecord
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.executor_spec import ExecutorSpec, bundle_queue, executor_queue
 from pubsubflow.model.wire.messages import WorkerLostMessage, encode
@@ -24,14 +25,14 @@ from pubsubflow.runner.task_account import TaskAccount
 from pubsubflow.secrets_backends.chain import SecretsChain
 from pubsubflow.secrets_backends.opening import open_backends
 from pubsubflow.store.database import Database
-from pubsubflow.store.leases import SUBSCRIPTIONS, revoke_lease
+from pubsubflow.store.leases import SUBSCRIPTIONS, release_leases, revoke_lease
 from pubsubflow.store.migrate import migrate
-from pubsubflow.store.read.workers import list_worker_names
+from pubsubflow.store.read.workers import has_managers, list_worker_names
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.keyring import KEY_FILE_NAME, Keyring
 from pubsubflow.store.secrets.links import SignedLinks
 from pubsubflow.store.secrets.variables import Variables
-from pubsubflow.store.triggers import release_all_triggers
+from pubsubflow.store.triggers import TriggerLeases, release_all_triggers
 from pubsubflow.tracing import open_tracing
 
 log = structlog.get_logger()
@@ -57,6 +58,7 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
         servers: NATS and Postgres of the daemon's own, if it has.
         home: The home by which commands find a daemon without servers of its own.
         airflow: None unless the configuration has bundles of Airflow's files, and a role uses them.
+        record: Where this daemon writes its names, if it has no servers of its own.
     """
 
     config: Config
@@ -67,6 +69,7 @@ class DaemonResources(Struct, frozen=True, kw_only=True):
     servers: EmbeddedServers | None
     home: AnnouncedHome | None = None
     airflow: AirflowResources | None = None
+    record: DaemonRecord | None = None
 
 
 @asynccontextmanager
@@ -92,6 +95,7 @@ async def open_resources(
         home = None
         if not embedded and "api" in roles:
             home = await stack.enter_async_context(AnnouncedHome.open(config.home))
+        record = None if embedded else stack.enter_context(DaemonRecord.open(config.home))
         bus = await stack.enter_async_context(Bus.connect(config.nats))
         store = None
         if not uses_store:
@@ -119,9 +123,13 @@ async def open_resources(
             servers=processes.servers,
             home=home,
             airflow=processes.airflow,
+            record=record,
         )
         if embedded:
             await _take_over(resources)
+        elif record is not None:
+            with record.killed() as names:
+                await _take_over_from(names, resources)
         yield resources
 
 
@@ -168,3 +176,31 @@ async def _take_over(resources: DaemonResources) -> None:
         await bus.publish_durable(Subjects.inbound(Subjects.WORKER_LOST, 0), message)
     await release_all_triggers(database)
     await revoke_lease(database, SUBSCRIPTIONS)
+
+
+async def _take_over_from(names: Sequence[str], resources: DaemonResources) -> None:
+    """Release at once what daemons held that were killed on this home, beside others that live.
+
+    Without it others would do so when these have been silent for some seconds.
+
+    Args:
+        names: Of the workers and triggerers that are gone.
+        resources: Of this daemon.
+    """
+    if not names:
+        return
+    log.info("daemon.taken_over", killed=names)
+    bus, store = resources.bus, resources.store
+    if store is not None:
+        for name in names:
+            await TriggerLeases(store.database, name).deregister()
+        await release_leases(store.database, names)
+        # What was delivered to a manager comes again after seconds, unless none is there at all.
+        if not await has_managers(store.database):
+            await bus.reset_consumer(STREAM_IN, "managers")
+    for name in names:
+        await bus.publish_durable(
+            Subjects.inbound(Subjects.WORKER_LOST, 0),
+            encode(WorkerLostMessage(name)),
+            message_id=f"g.{name}",
+        )

@@ -9,6 +9,7 @@
                     while the lock is held
     secrets         password and token of the servers
     keys            the keyring of connections; see store/secrets/keyring.py
+    daemons/        records of daemons without servers of their own; see daemon_record.py
     nats.port       the last port of NATS, used again if it is free
     log/  nats/  postgres/data/
 """

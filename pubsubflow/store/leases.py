@@ -1,5 +1,7 @@
 """Leases for what only one of several daemons may do."""
 
+from collections.abc import Sequence
+
 from pubsubflow.errors import LeaseLost
 from pubsubflow.store.database import Connection, Database
 from pubsubflow.store.named_queries import SQL
@@ -63,3 +65,9 @@ async def revoke_lease(database: Database, name: str) -> None:
     """Revoke a lease, when it is certain that no owner is alive."""
     async with database.connection() as connection:
         await connection.execute(SQL["revoke_lease"], name)
+
+
+async def release_leases(database: Database, owners: Sequence[str]) -> None:
+    """Release all leases of owners that are gone."""
+    async with database.connection() as connection:
+        await connection.execute(SQL["release_leases_of"], list(owners))

@@ -21,6 +21,10 @@ UPDATE lease SET owner = NULL WHERE name = $1 AND owner = $2 AND epoch = $3;
 -- Revoke a lease from any owner, when it is certain that none is alive.
 UPDATE lease SET owner = NULL WHERE name = $1;
 
+-- name: release_leases_of
+-- Release all leases of owners.
+UPDATE lease SET owner = NULL WHERE owner = ANY($1::text[]);
+
 -- name: lock_lease
 -- Block a takeover of a lease until this transaction ends; return no row if it was taken over.
 SELECT epoch FROM lease WHERE name = $1 AND owner = $2 AND epoch = $3 FOR KEY SHARE;

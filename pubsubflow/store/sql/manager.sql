@@ -10,6 +10,14 @@ SELECT set_config('plan_cache_mode', 'force_generic_plan', false), set_config('j
 -- all are taken.
 SELECT rank FROM generate_series(0, 8) AS rank WHERE pg_try_advisory_lock(7233041, rank) LIMIT 1;
 
+-- name: has_managers
+-- Return whether any manager is connected: the first nine have a rank, see take_rank.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = 7233041 AND objsubid = 2 AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+);
+
 -- name: lock_runs
 -- Lock the live runs among $1, in order, and return their progress, with the tags that are limited;
 -- then, called once more without runs, return the live rows of the task instances $2, $3, $4.
