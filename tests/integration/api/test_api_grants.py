@@ -115,6 +115,19 @@ async def compare(shared, route, known, nothing):
     assert text == expected, place
 
 
+async def test_requests_on_one_connection_have_rights_of_their_own(shared):
+    async def seen(token_of):
+        async with one.get(f"{shared.url}/api/v1/dags", headers=token_of) as response:
+            return {each["dag_id"] for each in (await response.json())["items"]}
+
+    admin = dict(shared.session.headers)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as one:
+        everything = await seen(admin)
+        assert {"load", "zz_dag"} <= everything
+        assert await seen(shared.limited.headers) == {"load"}
+        assert await seen(admin) == everything
+
+
 async def test_no_route_shows_or_changes_anything_of_a_foreign_dag(shared):
     _, foreign = await happened(shared)
     letter = (await shared.get("/api/v1/dead-letters"))["items"][0]["id"]
