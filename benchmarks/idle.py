@@ -12,7 +12,9 @@ from benchmarks.figures import figure
 from benchmarks.stack import Stack
 from pubsubflow.embedded import EmbeddedServers
 
-IDLE_SECONDS = 30
+IDLE_SECONDS = 60
+SETTLE_SECONDS = 60
+"""After which a new database has been vacuumed and analyzed for the first time."""
 
 
 async def _servers() -> dict[str, float]:
@@ -43,7 +45,7 @@ def run() -> list[dict[str, Any]]:
                 stops.append(stack.stop())
     with Stack() as stack:
         stack.wait_run(stack.trigger("row_10"))
-        time.sleep(5)
+        time.sleep(SETTLE_SECONDS)
         before = stack.cpu_seconds()
         time.sleep(IDLE_SECONDS)
         share = 100 * (stack.cpu_seconds() - before) / IDLE_SECONDS

@@ -27,7 +27,7 @@ SMALL = {
     "stream": {"CLIENTS": 3, "ROUNDS": 1},
     "mapped": {"NEIGHBOURS": 3},
     "large_values": {"LINES": 100, "ROUNDS": 2},
-    "idle": {"IDLE_SECONDS": 1},
+    "idle": {"IDLE_SECONDS": 1, "SETTLE_SECONDS": 1},
     "commands": {"TIMES": 1},
 }  # fmt: skip
 """Scenario → its numbers in small."""
