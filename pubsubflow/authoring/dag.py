@@ -3,11 +3,12 @@
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 from zoneinfo import ZoneInfo
 
-from msgspec.structs import asdict, replace
+from msgspec.structs import replace
 
 from pubsubflow.authoring.alerts.callbacks import DAG_CALLBACKS, TASK_CALLBACKS, callback_names
 from pubsubflow.authoring.alerts.deadlines import Deadline
@@ -276,7 +277,7 @@ class DAG(Graph, InProcessRuns):
             retention=given.get("retention"),
             priority=given.get("priority", 0),
             result=self._result_task(),
-            callbacks=callback_names(given, DAG_CALLBACKS),
+            callbacks=callback_names(given.get, DAG_CALLBACKS),
             presets=given.get("presets") or {},
             deadlines=tuple(each.to_spec() for each in self.deadlines),
             by_instance=self.by_instance,
@@ -376,7 +377,7 @@ def _task_spec(
         poll=node.body.poll if isinstance(node.body, PollBody) else None,
         **limit_fields(options, params, node.task_id, node.location),
         resources=options.resources,
-        callbacks=callback_names(asdict(options), TASK_CALLBACKS),
+        callbacks=callback_names(partial(getattr, options), TASK_CALLBACKS),
     )
 
 

@@ -1,7 +1,7 @@
 """Callbacks as users write them: functions of a context, notifiers, or lists of both."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pubsubflow.model.callbacks import CallbackKind, Callbacks
@@ -40,12 +40,14 @@ def callback_name(callback: Callback) -> str:
     return str(getattr(callback, "__name__", None) or type(callback).__name__)
 
 
-def callback_names(options: Mapping[str, Any], kinds: tuple[CallbackKind, ...]) -> Callbacks:
+def callback_names(
+    callbacks_of: Callable[[str], Iterable[Callback] | None], kinds: tuple[CallbackKind, ...]
+) -> Callbacks:
     """Return kind → names, of those kinds that have callbacks.
 
     Args:
-        options: Kind → callbacks.
+        callbacks_of: Returns the callbacks of a kind.
         kinds: The kinds to look for.
     """
-    found = ((str(kind), options.get(kind) or ()) for kind in kinds)
+    found = ((str(kind), callbacks_of(kind)) for kind in kinds)
     return {kind: tuple(map(callback_name, given)) for kind, given in found if given}

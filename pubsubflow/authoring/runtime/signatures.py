@@ -34,6 +34,10 @@ CONTEXT_NAMES = frozenset(
 """The names of Airflow's context that a parameter may have to be filled with it."""
 
 
+_Shape = tuple[int, tuple[str, ...]]
+"""The number of arguments without a name, and the names of the others."""
+
+
 class FunctionSignature:
     """A function's parameters, split into those for the Context and those that users fill.
 
@@ -74,14 +78,20 @@ class FunctionSignature:
                 if name not in self.contexts
             ]
         )
-        self._fitting: set[tuple[int, tuple[str, ...]]] = set()
+        self._fitting: set[_Shape] = set()
+        self._checked: set[_Shape] = set()
 
     @property
     def names(self) -> list[str]:
         """The parameters that users fill."""
         return list(self._given.parameters)
 
-    @property
+    @cached_property
+    def is_async(self) -> bool:
+        """Whether a call of the function returns an awaitable."""
+        return is_async(self.function)
+
+    @cached_property
     def takes_any_keyword(self) -> bool:
         """Whether there is a `**keywords`."""
         return any(
@@ -91,7 +101,11 @@ class FunctionSignature:
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise TypeError unless the function can be called like that."""
-        self._given.bind(*args, **kwargs)
+        # That depends on the number and the names of its arguments alone.
+        shape = len(args), tuple(kwargs)
+        if shape not in self._checked:
+            self._given.bind(*args, **kwargs)
+            self._checked.add(shape)
 
     def call(
         self, context: Context, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -102,8 +116,7 @@ class FunctionSignature:
             TypeError: The function cannot be called like that.
             msgspec.ValidationError: A value does not fit the annotated Struct or dataclass.
         """
-        # Whether a call fits depends on the number and the names of its arguments alone.
-        shape = len(args), tuple(kwargs)
+        shape = len(args), tuple(kwargs)  # see `check`
         if shape in self._fitting:
             return partial(self.function, *args, **dict.fromkeys(self.contexts, context), **kwargs)
         bound = self._given.bind(*args, **kwargs)

@@ -5,7 +5,7 @@ from typing import Any, Literal, Protocol
 
 from pubsubflow.authoring.runtime.bash import run_bash, trace_variables
 from pubsubflow.authoring.runtime.context import current_context
-from pubsubflow.authoring.runtime.signatures import FunctionSignature, is_async
+from pubsubflow.authoring.runtime.signatures import FunctionSignature
 from pubsubflow.model.wire.waits import WaitSet
 
 Kind = Literal["async", "sync", "empty"]
@@ -90,7 +90,7 @@ class FunctionBody:
     @property
     def kind(self) -> Kind:
         """`async` for `async def`."""
-        return "async" if is_async(self.signature.function) else "sync"
+        return "async" if self.signature.is_async else "sync"
 
     def arguments(self) -> list[object]:
         """Return all arguments."""

@@ -53,6 +53,8 @@ class TaskFunction:
             # A teardown must run after failures as well.
             options.setdefault("trigger_rule", "all_done_setup_success")
         self._options = check_options(options, "@task", task_id=self.task_id)
+        if "doc" not in self._options and (doc := inspect.getdoc(function)):
+            self._options = self._options | {"doc": doc}
         self._check_function()
         self._signature = FunctionSignature(function)
         self._poll_spec = None if poll is None else poll_spec(poll, self.task_id)
@@ -117,16 +119,13 @@ class TaskFunction:
         expand_inputs: tuple[ExpandInput, ...],
     ) -> Reference:
         """Add a task to the open DAG, its arguments checked before."""
-        options = self._options
-        if "doc" not in options and (doc := inspect.getdoc(self.function)):
-            options = options | {"doc": doc}
         body = self._body(args, kwargs)
         # The code object, as a function that is defined in a loop is a new one each time.
         origin = getattr(self.function, "__code__", self.function)
         node = new_node(
             self.task_id,
             body,
-            options,
+            self._options,
             role=self.role,
             expand_inputs=expand_inputs,
             origin=origin,

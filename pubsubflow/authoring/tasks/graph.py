@@ -12,16 +12,17 @@ from pubsubflow.authoring.source_location import (
 )
 from pubsubflow.authoring.tasks.body import Body
 from pubsubflow.authoring.tasks.mapped.group_mapping import (
+    ElementReference,
     ExpandInput,
     OpenGroup,
     check_member,
-    elements_in,
+    members,
     refuse_nested,
 )
 from pubsubflow.authoring.tasks.mapped.map_expressions import Mappable
 from pubsubflow.authoring.tasks.misplaced import remedy
 from pubsubflow.authoring.tasks.options import TaskOptions, check_id
-from pubsubflow.authoring.tasks.param_reference import holds_params
+from pubsubflow.authoring.tasks.param_reference import ParamReference
 from pubsubflow.authoring.tasks.setup_teardown import Scoped
 from pubsubflow.authoring.tasks.toposort import sorted_nodes
 
@@ -170,12 +171,14 @@ class Node(Chainable):
         self._depend_on(self.body.arguments())
 
     def _depend_on(self, values: list[object]) -> None:
-        self.uses_params = self.uses_params or holds_params(values)
-        for reference in references(values):
-            self.run_after(reference.node, self.location)
-            self.inputs.add(reference.node)
-        for element in elements_in(values):
-            self._use_element(element.input)
+        for each in members(values):
+            if isinstance(each, Reference):
+                self.run_after(each.node, self.location)
+                self.inputs.add(each.node)
+            elif isinstance(each, ParamReference):
+                self.uses_params = True
+            elif isinstance(each, ElementReference):
+                self._use_element(each.input)
 
     def _use_element(self, mapped: ExpandInput) -> None:
         self.used_elements.add(mapped.name)
@@ -362,11 +365,7 @@ def new_node(
 
 def references(value: object) -> Iterator[Reference]:
     """Yield the references inside nested lists, tuples and dicts."""
-    if isinstance(value, Reference):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from references(item)
+    return (each for each in members(value) if isinstance(each, Reference))
 
 
 def set_order(before: object, after: object) -> None:

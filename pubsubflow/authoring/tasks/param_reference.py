@@ -66,12 +66,3 @@ class ParamReference:
             f"param {self.name!r} is known only in a run, so it cannot be {verb} here: pass it to "
             "a task, or write it in a template"
         )
-
-
-def holds_params(value: object) -> bool:
-    """Return whether a reference to a param is inside nested lists, tuples and dicts."""
-    if isinstance(value, ParamReference):
-        return True
-    if isinstance(value, list | tuple):
-        return any(map(holds_params, value))
-    return isinstance(value, dict) and any(map(holds_params, value.values()))

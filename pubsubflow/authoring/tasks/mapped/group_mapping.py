@@ -149,11 +149,19 @@ class ElementReference:
 
 def elements_in(value: object) -> Iterator[ElementReference]:
     """Yield the references to elements inside nested lists, tuples and dicts."""
-    if isinstance(value, ElementReference):
+    return (each for each in members(value) if isinstance(each, ElementReference))
+
+
+def members(value: object) -> Iterator[object]:
+    """Yield what is inside nested lists, tuples and dicts, without these."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from members(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from members(item)
+    else:
         yield value
-    elif isinstance(value, list | tuple | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from elements_in(item)
 
 
 def element_references(
