@@ -41,7 +41,9 @@ class DaemonRecord:
         path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
         unlocked = folder / f".{path.name}"
         try:
-            folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            # Each by itself: parents get the mode that others may read.
+            home.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+            folder.mkdir(mode=_PRIVATE_FOLDER, exist_ok=True)
             descriptor = os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR, _PRIVATE_FILE)
         except OSError as error:
             log.info("daemon.not_recorded", folder=str(folder), reason=str(error))

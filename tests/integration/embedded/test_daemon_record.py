@@ -1,5 +1,6 @@
 """Records of the daemons of a home: of those that were killed the names are found, once."""
 
+import stat
 import subprocess
 import sys
 
@@ -86,6 +87,12 @@ def test_those_of_another_machine_are_left_alone(start, tmp_path, monkeypatch):
     assert found(tmp_path) == []
     monkeypatch.undo()
     assert found(tmp_path) == ["one"]
+
+
+def test_a_home_that_is_made_for_it_is_private(tmp_path):
+    home = tmp_path / "new" / "home"
+    with DaemonRecord.open(home):
+        assert [stat.S_IMODE(each.stat().st_mode) for each in (home, home / FOLDER)] == [0o700] * 2
 
 
 def test_a_record_ends_with_its_daemon(tmp_path):
