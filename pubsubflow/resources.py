@@ -172,8 +172,7 @@ async def _take_over(resources: DaemonResources) -> None:
         return
     database = resources.store.database
     for worker in await list_worker_names(database):
-        message = encode(WorkerLostMessage(worker))
-        await bus.publish_durable(Subjects.inbound(Subjects.WORKER_LOST, 0), message)
+        await _declare_lost(bus, worker)
     await release_all_triggers(database)
     await revoke_lease(database, SUBSCRIPTIONS)
 
@@ -199,8 +198,10 @@ async def _take_over_from(names: Sequence[str], resources: DaemonResources) -> N
         if not await has_managers(store.database):
             await bus.reset_consumer(STREAM_IN, "managers")
     for name in names:
-        await bus.publish_durable(
-            Subjects.inbound(Subjects.WORKER_LOST, 0),
-            encode(WorkerLostMessage(name)),
-            message_id=f"g.{name}",
-        )
+        await _declare_lost(bus, name, message_id=f"g.{name}")
+
+
+async def _declare_lost(bus: Bus, worker: str, *, message_id: str | None = None) -> None:
+    message = encode(WorkerLostMessage(worker))
+    subject = Subjects.inbound(Subjects.WORKER_LOST, 0)
+    await bus.publish_durable(subject, message, message_id=message_id)

@@ -11,6 +11,7 @@ from typing import Any
 from pubsubflow.authoring.dag import DAG
 from pubsubflow.authoring.source_location import definition_error
 from pubsubflow.authoring.tasks.graph import Node
+from pubsubflow.authoring.tasks.mapped.group_mapping import members
 from pubsubflow.authoring.tasks.operators import MappedOperatorBody, OperatorBody
 from pubsubflow.authoring.tasks.wait_target import is_template
 
@@ -75,12 +76,4 @@ def _templates(node: Node) -> Iterator[tuple[str, str]]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        if is_template(value):
-            yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from _texts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)
+    return (each for each in members(value) if isinstance(each, str) and is_template(each))

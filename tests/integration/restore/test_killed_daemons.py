@@ -10,7 +10,6 @@ from pubsubflow.client import Client
 from pubsubflow.roles import ROLES
 from support.faults.daemon import DaemonOptions
 from support.faults.daemons import DaemonProcess
-from support.servers import NatsServer
 from support.signals import Signal
 
 pytestmark = pytest.mark.anyio
@@ -33,14 +32,6 @@ def long():
 
     only()
 """
-
-
-@pytest.fixture
-def server(tmp_path):
-    server = NatsServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 class Scene:

@@ -24,7 +24,6 @@ from pubsubflow.roles import ROLES
 from pubsubflow.worker import WorkerSettings
 from support.faults.daemon import DaemonOptions
 from support.faults.daemons import DaemonProcess
-from support.servers import NatsServer
 from support.signals import Signal
 
 pytestmark = pytest.mark.anyio
@@ -78,15 +77,6 @@ SELECT count(*) FROM task_live AS t JOIN run ON run.id = t.run JOIN dag ON dag.i
 WHERE t.state = 'running'
   AND (dag_id, node, attempt) IN (('direct', 0, 1), ('chained', 1, 1), ('ordered', 0, 2))
 """
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A nats-server whose store can be taken back."""
-    server = NatsServer(tmp_path)
-    server.start()
-    yield server
-    server.stop()
 
 
 class Store:
