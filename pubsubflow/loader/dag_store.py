@@ -1,11 +1,21 @@
 """The interface of the store in which the loader keeps what DAG files define."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol, TypeVar
 
+import anyio
+import structlog
+
+from pubsubflow.errors import Unavailable
 from pubsubflow.model.source.bundles import BundleFile, Manifest
 from pubsubflow.model.source.stored_imports import StoredImport
 from pubsubflow.model.spec import LoadedFile
+
+log = structlog.get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+T = TypeVar("T")
 
 
 class DagStore(Protocol):
@@ -22,9 +32,20 @@ class DagStore(Protocol):
         """Return those files whose imports are stored as their records say."""
 
     async def save_bundle(
-        self, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
+        self,
+        bundle: str,
+        manifest: Manifest,
+        read: Callable[[BundleFile], bytes],
+        before: tuple[str, Manifest] | None = None,
     ) -> None:
-        """Store a bundle; `read` returns the content of a file that is not stored yet."""
+        """Store a bundle.
+
+        Args:
+            bundle: Its hash.
+            manifest: Its files.
+            read: Returns the content of a file that is not stored yet.
+            before: A bundle that was stored earlier, whose files need not be looked up.
+        """
 
     async def save(self, files: Sequence[LoadedFile], records: Mapping[str, bytes]) -> None:
         """Store the results of importing files, errors included; their bundles are stored.
@@ -46,3 +67,20 @@ class DagStore(Protocol):
         Returns:
             Seconds from now; None when no DAG is missing.
         """
+
+
+async def retry_until_available(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat a call while the store is out of reach, or the system refuses a process."""
+    said: object = None
+    while True:
+        try:
+            return await call()
+        except (Unavailable, OSError) as error:
+            # What lasts is said once, not with each try: with each, its text may name another file.
+            reason = error.errno if isinstance(error, OSError) else str(error)
+            if reason != said:
+                said = reason
+                log.warning(
+                    "loader.retry_scheduled", error=str(error), every_seconds=_RETRY_SECONDS
+                )
+            await anyio.sleep(_RETRY_SECONDS)

@@ -1,11 +1,10 @@
 """The loader service: keeps the stored DAGs equal to the DAGs folder."""
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import anyio
 import anyio.abc
@@ -17,7 +16,7 @@ from anyio import to_thread
 from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.compiled.restoring import compiled_imports
-from pubsubflow.loader.dag_store import DagStore
+from pubsubflow.loader.dag_store import DagStore, retry_until_available
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.once import Progress, environment_variables
@@ -36,12 +35,9 @@ from pubsubflow.runner.forkserver import ForkServer
 log = structlog.get_logger(__name__)
 
 _FILES_A_SAVE = 200
-_RETRY_SECONDS = 1.0
 _GATHER_SECONDS = 0.1
 _START_GATHER_SECONDS = 0.5
 """The same before the first are stored: what is stored of them serves no one yet."""
-
-T = TypeVar("T")
 
 
 class _Loading(msgspec.Struct, eq=False):
@@ -154,8 +150,8 @@ class Loader:
 
     async def _restore(self) -> None:
         """Take what is stored of the files, and the imports that need not be repeated."""
-        files = await _retry_until_available(self._store.imported_files)
-        stored = await _retry_until_available(self._store.stored_imports)
+        files = await retry_until_available(self._store.imported_files)
+        stored = await retry_until_available(self._store.stored_imports)
         # Before the first import, so that what is installed meanwhile counts as a change.
         read = partial(
             ImportSurroundings.read, self._folder.root, self._folder.kinds, self._settings
@@ -174,7 +170,7 @@ class Loader:
         if self._compiled is None:
             return {}
         key, read = self._surroundings.key, self._read_variables
-        found = await _retry_until_available(partial(compiled_imports, self._compiled, key, read))
+        found = await retry_until_available(partial(compiled_imports, self._compiled, key, read))
         log.info("loader.manifest_read", files=len(self._compiled.files), known=len(found))
         return found
 
@@ -226,10 +222,8 @@ class Loader:
                 loading = self._loading[file] = _Loading(anyio.CancelScope(), snapshot)
                 group.start_soon(self._load, file, loading)
         self._report()
-        state.drop_bundles()
+        self._drop_bundles()
         self._cache.release(state.bundles.keys())
-        # One that is in force no more may be removed from the store before it comes back.
-        self._stored_bundles &= state.bundles.keys()
         self._results_changed.set()
         # No start waits for it, and what was let go above goes first.
         await to_thread.run_sync(self._trim)
@@ -280,9 +274,10 @@ class Loader:
                 # Of the snapshot at this moment; the import may outlive it.
                 snapshot = loading.snapshot = self._state.snapshot
                 load = partial(self._importer.load, file, snapshot)
-                imported = await _retry_until_available(load)
+                imported = await retry_until_available(load)
                 self._state.add(imported, snapshot, time.monotonic())
                 if not self._state.is_stale(file, time.monotonic()):
+                    self._state.move(file)
                     break
             if imported.outside:
                 # The next scan is due earlier now: at the next attempt.
@@ -322,7 +317,7 @@ class Loader:
             self._results_changed = anyio.Event()
             await self._store_changes()
             retire = partial(self._store.retire, self._settings.missing_seconds)
-            retire_seconds = await _retry_until_available(retire)
+            retire_seconds = await retry_until_available(retire)
             if not (started or self._awaited() or self._results_changed.is_set()):
                 started = True
                 task_status.started()
@@ -340,53 +335,50 @@ class Loader:
             self._folder_changed.set()
 
     async def _store_changes(self) -> None:
-        save, advance, remove = self._state.changes()
+        save, _, remove = self._state.changes()
         for first in range(0, len(save), _FILES_A_SAVE):
             batch = save[first : first + _FILES_A_SAVE]
             for bundle in {loaded.bundle for loaded in batch if loaded.calls_code}:
                 await self._store_bundle(bundle)
             records = self._state.records(batch, self._surroundings)
-            await _retry_until_available(partial(self._store.save, batch, records))
+            await retry_until_available(partial(self._store.save, batch, records))
             self._state.saved(batch)
             _log_results(batch)
-        # After the imports: thousands of DAGs that stay the same would hold up what has changed.
-        for bundle, files in () if self._awaited() else advance.items():
-            await self._store_bundle(bundle)
-            await _retry_until_available(partial(self._store.advance, bundle, files))
-            self._state.advanced(bundle, files)
+        if not self._awaited():
+            await self._advance()
         # Last: a DAG of a file that was renamed has moved to the new one by now.
         if remove:
-            await _retry_until_available(partial(self._store.remove, remove))
+            await retry_until_available(partial(self._store.remove, remove))
             self._state.removed(remove)
             log.info("loader.files_removed", files=len(remove))
 
-    async def _store_bundle(self, bundle: str) -> None:
-        # What is in force no more is stored anew if it comes back: retention may have removed it.
+    async def _advance(self) -> None:
+        """Put the bundles of the snapshot in force for the DAGs that stay the same.
+
+        After the imports: thousands of these DAGs would hold up what has changed.
+        """
+        self._state.move_unchanged()
+        for bundle, files in self._state.changes().advance.items():
+            await self._store_bundle(bundle)
+            await retry_until_available(partial(self._store.advance, bundle, files))
+            self._state.advanced(bundle, files)
+        self._drop_bundles()
+
+    def _drop_bundles(self) -> None:
+        self._state.drop_bundles()
+        # One that is in force no more may be removed from the store before it comes back.
         self._stored_bundles &= self._state.bundles.keys()
+
+    async def _store_bundle(self, bundle: str) -> None:
         found = self._state.bundles.get(bundle)
         if found is None or bundle in self._stored_bundles:
             return
-        save = partial(self._store.save_bundle, bundle, found.manifest, self._content)
-        await _retry_until_available(save)
-        self._stored_bundles.add(bundle)
+        before = self._state.stored_like(found, self._stored_bundles)
+        save = partial(self._store.save_bundle, bundle, found.manifest, self._content, before)
+        await retry_until_available(save)
+        if bundle in self._state.bundles:  # it may have gone meanwhile, see above
+            self._stored_bundles.add(bundle)
         log.info("loader.bundle_stored", bundle=bundle, files=len(found.manifest.files))
-
-
-async def _retry_until_available(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat a call while the store is out of reach, or the system refuses a process."""
-    said: object = None
-    while True:
-        try:
-            return await call()
-        except (Unavailable, OSError) as error:
-            # What lasts is said once, not with each try: with each, its text may name another file.
-            reason = error.errno if isinstance(error, OSError) else str(error)
-            if reason != said:
-                said = reason
-                log.warning(
-                    "loader.retry_scheduled", error=str(error), every_seconds=_RETRY_SECONDS
-                )
-            await anyio.sleep(_RETRY_SECONDS)
 
 
 def _log_results(files: Sequence[LoadedFile]) -> None:

@@ -14,7 +14,7 @@ from pubsubflow.loader.records import ImportRecord, ImportSurroundings
 from pubsubflow.loader.snapshot import Bundle, Snapshot
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import TableSpec
-from pubsubflow.model.source.bundles import contents, names_of_changes
+from pubsubflow.model.source.bundles import Manifest, contents, names_of_changes
 from pubsubflow.model.spec import LoadedFile
 
 _MOST_RETRY_SECONDS = 600.0
@@ -162,16 +162,33 @@ class LoaderState:
             return True
         bundle = self.snapshot.bundle_of(file)
         loaded = entry.result.loaded
-        if loaded.bundle != bundle.hash:
-            # After an error any change counts: what the file would have read further is not known.
-            if loaded.error is not None or self._reads_differ(entry, bundle):
-                return True
-            moved = _moved(entry.result, bundle.hash)
-            self._imports[file] = replace(entry, result=moved)
-            self._ownership.move(file, moved)
+        # After an error any change counts: what the file would have read further is not known.
+        if loaded.bundle != bundle.hash and (
+            loaded.error is not None or self._reads_differ(entry, bundle)
+        ):
+            return True
         if entry.renew_at is not None and entry.renew_at <= self._wall_clock():
             return True
         return entry.retry_at is not None and entry.retry_at <= now
+
+    def move_unchanged(self) -> None:
+        """Move all imports whose bundle has another one in its place that is the same for them.
+
+        Once what has changed is stored: thousands of files that stay the same would hold it up.
+        """
+        for file in list(self._imports):
+            self.move(file)
+
+    def move(self, file: str) -> None:
+        """Move an import to the bundle of the snapshot, if that is the same for it."""
+        entry, bundle = self._imports[file], self.snapshot.bundle_of(file)
+        loaded = entry.result.loaded
+        if loaded.bundle == bundle.hash or loaded.error is not None:
+            return
+        if not self._reads_differ(entry, bundle):
+            moved = _moved(entry.result, bundle.hash)
+            self._imports[file] = replace(entry, result=moved)
+            self._ownership.move(file, moved)
 
     def _reads_differ(self, entry: _Import, bundle: Bundle) -> bool:
         """Return whether a bundle has something else for an import than its own one."""
@@ -190,6 +207,14 @@ class LoaderState:
         if key not in self._changed_names:
             self._changed_names[key] = names_of_changes(before.manifest, after.manifest)
         return self._changed_names[key]
+
+    def stored_like(self, bundle: Bundle, stored: Collection[str]) -> tuple[str, Manifest] | None:
+        """Return hash and manifest of the last stored bundle of the same base, if there is one."""
+        base = bundle.manifest.base
+        for each in reversed(self.bundles.values()):
+            if each.hash in stored and each.manifest.base == base:
+                return each.hash, each.manifest
+        return None
 
     def drop_bundles(self) -> None:
         """Drop the bundles that neither the snapshot is of nor a file was imported in."""

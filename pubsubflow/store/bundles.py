@@ -19,7 +19,11 @@ def decode_manifest(manifest: bytes) -> Manifest:
 
 
 async def write_bundle(
-    database: Database, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
+    database: Database,
+    bundle: str,
+    manifest: Manifest,
+    read: Callable[[BundleFile], bytes],
+    before: tuple[str, Manifest] | None = None,
 ) -> None:
     """Write a bundle and those of its files that are not stored yet.
 
@@ -28,13 +32,18 @@ async def write_bundle(
         bundle: Its hash.
         manifest: Its files.
         read: Returns the content of one.
+        before: Hash and manifest of a bundle that was written earlier: while it is stored, so are
+            its files, and only the others are looked up.
     """
     files = {file.hash: file for file in manifest.files.values()}
     async with database.session() as connection:
         # Held until the connection is released: retention must not remove a file that is found
         # here before the bundle that has it.
         await connection.execute(SQL["lock_source_files"])
-        rows = await connection.fetch(SQL["find_missing_source_files"], sorted(files))
+        wanted = set(files)
+        if before is not None and await connection.fetchval(SQL["has_bundle"], before[0]):
+            wanted -= {file.hash for file in before[1].files.values()}
+        rows = await connection.fetch(SQL["find_missing_source_files"], sorted(wanted))
         hashes: list[str] = []
         data: list[bytes] = []
         size = 0

@@ -95,10 +95,14 @@ class Catalog:
         self._dags_changed()
 
     async def save_bundle(
-        self, bundle: str, manifest: Manifest, read: Callable[[BundleFile], bytes]
+        self,
+        bundle: str,
+        manifest: Manifest,
+        read: Callable[[BundleFile], bytes],
+        before: tuple[str, Manifest] | None = None,
     ) -> None:
-        """Write a bundle and those of its files that are not stored yet."""
-        await write_bundle(self._database, bundle, manifest, read)
+        """Write a bundle and those of its files that are not stored yet; see `write_bundle`."""
+        await write_bundle(self._database, bundle, manifest, read, before)
 
     async def advance(self, bundle: str, files: Sequence[str]) -> None:
         """Pin the new runs of the DAGs of files to another bundle; their versions stay."""

@@ -60,6 +60,10 @@ SELECT pg_advisory_unlock_shared(7233005);
 INSERT INTO bundle (hash, manifest) VALUES ($1, $2)
 ON CONFLICT (hash) DO UPDATE SET created_at = now();
 
+-- name: has_bundle
+-- Return whether a bundle is stored.
+SELECT EXISTS (SELECT FROM bundle WHERE hash = $1);
+
 -- name: read_bundle
 -- Return the manifest of a bundle.
 SELECT manifest FROM bundle WHERE hash = $1;

@@ -25,6 +25,7 @@ class MemoryStore:
         self.removed = []
         self.failures = []
         self.bundles = {}
+        self.befores = []
         self.contents = {}
         self.advanced = []
         self._known = known or {}
@@ -56,7 +57,8 @@ class MemoryStore:
         self.records |= records
         self._signal.notify()
 
-    async def save_bundle(self, bundle, manifest, read):
+    async def save_bundle(self, bundle, manifest, read, before=None):
+        self.befores.append(before)
         for file in manifest.files.values():
             self.contents[file.hash] = read(file)
         self.bundles[bundle] = manifest

@@ -230,6 +230,19 @@ async def test_what_has_changed_is_stored_before_the_others_move_to_its_bundle(
     assert store.counts_when_advanced == {"changed.py": 2, "other.py": 1}
 
 
+async def test_files_of_the_bundle_before_are_not_looked_up_again(folder, start_loader):
+    folder.dag("flow.py", "d")
+    store = await start_loader()
+    first = store.files["flow.py"].bundle
+    folder.dag("more.py", "more")
+    await store.until(lambda store: store.advanced)
+    assert store.befores == [None, (first, store.bundles[first])]
+    second = store.files["more.py"].bundle
+    folder.write("data.txt", "")
+    await store.until(lambda store: len(store.befores) == 3)
+    assert store.befores[-1] == (second, store.bundles[second])
+
+
 async def test_a_bundle_that_comes_back_is_stored_again(folder, start_loader):
     """What was in force once may be removed from the store meanwhile."""
     folder.dag("flow.py", "d")

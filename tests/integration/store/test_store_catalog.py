@@ -224,6 +224,32 @@ async def test_datasets_are_kept_as_they_are_declared(catalog, rows):
     ]
 
 
+@pytest.mark.parametrize("removed", [False, True])
+async def test_files_of_a_bundle_that_is_stored_are_not_looked_up(catalog, rows, database, removed):
+    """They are when retention has removed it, with its files."""
+    first, second = (
+        MadeBundle({"d.py": "dag", "data.json": text}, root="/opt/dags") for text in ("1", "2")
+    )
+    reads = []
+
+    def read(file):
+        reads.append(file.hash)
+        return second.contents[file.hash]
+
+    await catalog.save_bundle(first.hash, first.manifest, lambda file: first.contents[file.hash])
+    if removed:
+        async with database.connection() as connection:
+            await connection.execute("DELETE FROM bundle")
+            await connection.execute("DELETE FROM source_file")
+    await catalog.save_bundle(second.hash, second.manifest, read, (first.hash, first.manifest))
+    new = {file.hash for file in second.manifest.files.values()}
+    if not removed:
+        new -= {file.hash for file in first.manifest.files.values()}
+    assert set(reads) == new
+    stored = {hash_ for (hash_,) in await rows("SELECT hash FROM source_file")}
+    assert stored >= {file.hash for file in second.manifest.files.values()}
+
+
 async def test_files_are_stored_once_and_sources_name_bundle_and_version(catalog, rows, database):
     reads = []
 
