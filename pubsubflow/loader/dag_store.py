@@ -1,4 +1,4 @@
-"""The interface of the store in which the loader keeps what DAG files define."""
+"""The interface of the store in which the loader keeps what DAG files define, and its use."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
@@ -84,3 +84,14 @@ async def retry_until_available(call: Callable[[], Awaitable[T]]) -> T:
                     "loader.retry_scheduled", error=str(error), every_seconds=_RETRY_SECONDS
                 )
             await anyio.sleep(_RETRY_SECONDS)
+
+
+def log_stored(files: Sequence[LoadedFile]) -> None:
+    """Log what was stored of files."""
+    for loaded in files:
+        if loaded.error is None:
+            log.info("loader.file_loaded", file=loaded.file, dags=len(loaded.dags))
+        else:
+            log.warning("loader.file_failed", file=loaded.file, error=loaded.error)
+        for warning in loaded.warnings:
+            log.warning("loader.file_warning", file=loaded.file, warning=warning)

@@ -1,7 +1,7 @@
 """The loader service: keeps the stored DAGs equal to the DAGs folder."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from anyio import to_thread
 from pubsubflow.bus import Bus
 from pubsubflow.errors import Unavailable
 from pubsubflow.loader.compiled.restoring import compiled_imports
-from pubsubflow.loader.dag_store import DagStore, retry_until_available
+from pubsubflow.loader.dag_store import DagStore, log_stored, retry_until_available
 from pubsubflow.loader.folder import Folder
 from pubsubflow.loader.importer import Importer, ReadVariables, known_values
 from pubsubflow.loader.once import Progress, environment_variables
@@ -27,7 +27,6 @@ from pubsubflow.loader.state import LoaderState
 from pubsubflow.loader.watch.folder_watch import FolderWatch
 from pubsubflow.model.source.bundles import BundleFile
 from pubsubflow.model.source.compiled import CompiledFolder
-from pubsubflow.model.spec import LoadedFile
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from pubsubflow.runner.forkserver import ForkServer
@@ -103,6 +102,7 @@ class Loader:
         self._folder_changed = anyio.Event()
         self._results_changed = anyio.Event()
         self._all_loaded = anyio.Event()
+        self._settled = anyio.Event()
 
     def reload(self) -> None:
         """Import every file again, whether it has changed or not."""
@@ -145,6 +145,7 @@ class Loader:
             group.start_soon(self._keep_scanning, group)
             group.start_soon(self._keep_storing, task_status)
             group.start_soon(self._follow_slow_imports)
+            group.start_soon(self._keep_spares)
             await stopping.wait()
             group.cancel_scope.cancel()
 
@@ -322,6 +323,20 @@ class Loader:
                 started = True
                 task_status.started()
                 self._verify()
+            if started and not self._loading:
+                self._settled.set()
+
+    async def _keep_spares(self) -> None:
+        """Prepare for the next change of large bundles whenever all is stored."""
+        while True:
+            await self._settled.wait()
+            self._settled = anyio.Event()
+            for bundle in list(self._state.snapshot.bundles.values()):
+                try:
+                    prepare = partial(self._cache.prepare, bundle.hash, bundle.manifest)
+                    await to_thread.run_sync(prepare)
+                except OSError as error:
+                    log.warning("loader.spare_failed", error=str(error))
 
     def _awaited(self) -> bool:
         """Return whether there are imports that end soon."""
@@ -343,7 +358,7 @@ class Loader:
             records = self._state.records(batch, self._surroundings)
             await retry_until_available(partial(self._store.save, batch, records))
             self._state.saved(batch)
-            _log_results(batch)
+            log_stored(batch)
         if not self._awaited():
             await self._advance()
         # Last: a DAG of a file that was renamed has moved to the new one by now.
@@ -379,13 +394,3 @@ class Loader:
         if bundle in self._state.bundles:  # it may have gone meanwhile, see above
             self._stored_bundles.add(bundle)
         log.info("loader.bundle_stored", bundle=bundle, files=len(found.manifest.files))
-
-
-def _log_results(files: Sequence[LoadedFile]) -> None:
-    for loaded in files:
-        if loaded.error is None:
-            log.info("loader.file_loaded", file=loaded.file, dags=len(loaded.dags))
-        else:
-            log.warning("loader.file_failed", file=loaded.file, error=loaded.error)
-        for warning in loaded.warnings:
-            log.warning("loader.file_warning", file=loaded.file, warning=warning)

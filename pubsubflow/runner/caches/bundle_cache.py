@@ -3,26 +3,32 @@
 ```
 files/ab/abcdef…    a file; with an `x` at its end when it is executable
 bundles/<hash>/     the folder of a bundle
-locks/<hash>        locked, shared, by every process that uses the folder
+bundles/spare-<hash>/   another folder of it, from which that of the next bundle is made
+locks/<name>        locked, shared, by every process that uses the folder of that name
 filling             locked, shared, by every process that adds files for a bundle
 new/                what is being made; a rename puts it in its place
 ```
 """
 
-import errno
 import fcntl
 import os
-import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
 from pubsubflow.model.source.bundles import BundleFile, Manifest
-from pubsubflow.runner.caches.content_files import ContentFiles, is_intact
+from pubsubflow.runner.caches.content_files import ContentFiles
+from pubsubflow.runner.caches.link_folders import (
+    change,
+    is_whole,
+    names_that_differ,
+    remove_tree,
+)
 from pubsubflow.runner.task_account import TaskAccount
 
 log = structlog.get_logger(__name__)
@@ -31,7 +37,19 @@ _STALE_SECONDS = 3600.0
 _CHECK_SECONDS = 10.0
 _UNLISTED_SHARE = 16
 _FOLDERS = ("files", "bundles", "locks", "new")
-_NO_LINK = (errno.EMLINK, errno.EXDEV, errno.EPERM, errno.ENOTSUP)
+_SPARE = "spare-"
+_LEAST_FILES = 1_000
+_MOST_CHANGED_SHARE = 8
+
+
+class _Spare(NamedTuple):
+    """A spare folder of a bundle, with the lock that holds it and what it holds."""
+
+    bundle: str
+    files: Mapping[str, BundleFile]
+    path: Path
+    lock: Path
+    descriptor: int
 
 
 class BundleCache:
@@ -51,6 +69,7 @@ class BundleCache:
         self._max_bytes = max_bytes
         self._held: dict[str, int] = {}
         self._checked: dict[str, float] = {}
+        self._spares: dict[str, _Spare] = {}
         self._listed: tuple[float, int] | None = None
         self._mutex = threading.Lock()
         self._make_folders()
@@ -129,15 +148,51 @@ class BundleCache:
             # Not each time: every process that is forked for the bundle comes here.
             checked = self._checked.get(bundle, 0.0)
             if not checked or time.monotonic() - checked > _CHECK_SECONDS or not path.is_dir():
-                if not _is_whole(path, manifest):
+                if not is_whole(path, manifest.files):
                     self._make(path, manifest)
                 self._checked[bundle] = time.monotonic()
             os.utime(lock)
             return path
 
+    def prepare(self, bundle: str, manifest: Manifest) -> None:
+        """Make a spare folder of an open bundle of many files, for the next one of its base.
+
+        That takes as long as `open` does otherwise, which then changes what differs.
+
+        Raises:
+            FileNotFoundError: A file is missing, or was written to.
+            OSError: The disk is full.
+        """
+        if len(manifest.files) < _LEAST_FILES:
+            return
+        with self._mutex:
+            before = self._spares.get(manifest.base)
+            if before is not None:
+                if before.bundle == bundle and before.path.is_dir():
+                    return
+                os.close(self._spares.pop(manifest.base).descriptor)
+        descriptor = self._lock(f"{_SPARE}{bundle}")
+        path, lock = (self._folder / name / f"{_SPARE}{bundle}" for name in ("bundles", "locks"))
+        new = Path(self._files.new_path())
+        try:
+            # A daemon that ran before may have left it.
+            if not is_whole(path, manifest.files):
+                new.mkdir()
+                change(new, {}, manifest.files, self._files.path)
+                self._replace(new, path, manifest)
+        except OSError:
+            os.close(descriptor)
+            raise
+        finally:
+            remove_tree(new)
+        with self._mutex:
+            self._spares[manifest.base] = _Spare(bundle, manifest.files, path, lock, descriptor)
+
     def release(self, keep: Collection[str]) -> None:
         """Release all bundles but these."""
         with self._mutex:
+            for base in [base for base, each in self._spares.items() if each.bundle not in keep]:
+                os.close(self._spares.pop(base).descriptor)
             for bundle in [each for each in self._held if each not in keep]:
                 self._let_go(bundle)
 
@@ -174,9 +229,7 @@ class BundleCache:
 
     def close(self) -> None:
         """Release all bundles."""
-        with self._mutex:
-            for bundle in tuple(self._held):
-                self._let_go(bundle)
+        self.release(())
 
     def _let_go(self, bundle: str) -> None:
         os.close(self._held.pop(bundle))
@@ -185,38 +238,52 @@ class BundleCache:
     def _make(self, path: Path, manifest: Manifest) -> None:
         self._make_folders()
         new = Path(self._files.new_path())
-        new.mkdir()
         try:
-            folders = {str(new)}
-            for name, file in manifest.files.items():
-                target = f"{new}/{name}"
-                parent = target.rpartition("/")[0]
-                if parent not in folders:
-                    Path(parent).mkdir(parents=True, exist_ok=True)
-                    folders.add(parent)
-                source = self._files.path(file)
-                if not is_intact(source, file):
-                    raise FileNotFoundError(errno.ENOENT, "it is missing or was changed", source)
-                _link(source, target)
-            for folder in folders:
-                Path(folder).chmod(0o555)
+            if not self._use_spare(new, manifest):
+                new.mkdir()
+                change(new, {}, manifest.files, self._files.path)
             self._replace(new, path, manifest)
         finally:
-            _remove_tree(new)
+            remove_tree(new)
+
+    def _use_spare(self, new: Path, manifest: Manifest) -> bool:
+        """Make a new folder from a spare one, if there is one that is almost the same."""
+        spare = self._spares.pop(manifest.base, None)
+        if spare is None:
+            return False
+        try:
+            changed = len(names_that_differ(spare.files, manifest.files))
+            if changed * _MOST_CHANGED_SHARE > len(manifest.files):
+                return False
+            # From here on it is no spare: one that is found anywhere is as it was made.
+            spare.path.chmod(0o755)
+            spare.path.rename(new)
+            spare.lock.unlink(missing_ok=True)
+            change(new, spare.files, manifest.files, self._files.path)
+            usable = is_whole(new, manifest.files)
+        except OSError as error:
+            # Another process has taken it, or somebody has written to it or removed it.
+            log.info("bundles.spare_refused", error=str(error))
+            usable = False
+        finally:
+            os.close(spare.descriptor)
+        if not usable:
+            remove_tree(new)
+        return usable
 
     def _replace(self, new: Path, path: Path, manifest: Manifest) -> None:
         """Put a folder in its place; one that another process has made meanwhile is as good."""
         # Renaming a folder writes its entry `..`: its own mode must allow that.
         new.chmod(0o755)
-        if path.exists() and not _is_whole(path, manifest):
+        if path.exists() and not is_whole(path, manifest.files):
             broken = Path(self._files.new_path())
             path.chmod(0o755)
             path.rename(broken)
-            _remove_tree(broken)
+            remove_tree(broken)
         try:
             new.rename(path)
         except OSError:
-            if not _is_whole(path, manifest):
+            if not is_whole(path, manifest.files):
                 raise
         path.chmod(0o555)
 
@@ -235,6 +302,10 @@ class BundleCache:
     def _trim(self) -> int:
         """Remove what does not fit; return the bytes that are left."""
         _remove_stale(self._folder / "new")
+        for lock in (self._folder / "locks").glob(f"{_SPARE}*"):
+            # What a process that has ended has left; that of a bundle in force is used again.
+            if lock.name.removeprefix(_SPARE) not in self._held:
+                self._drop(lock)
         files = self._files.list_all()
         size = sum(file.size for file in files)
         if size <= self._max_bytes:
@@ -260,28 +331,10 @@ class BundleCache:
         except BlockingIOError:
             return
         else:
-            _remove_tree(self._folder / "bundles" / lock.name)
+            remove_tree(self._folder / "bundles" / lock.name)
             lock.unlink(missing_ok=True)
         finally:
             os.close(descriptor)
-
-
-def _is_whole(path: Path, manifest: Manifest) -> bool:
-    """Return whether a folder holds all files of a bundle as they were."""
-    if not path.is_dir():
-        return False
-    folder = str(path)
-    return all(is_intact(f"{folder}/{name}", file) for name, file in manifest.files.items())
-
-
-def _link(source: str, target: str) -> None:
-    """Make a hard link, or a copy where the file system has no more of them."""
-    try:
-        os.link(source, target)
-    except OSError as error:
-        if error.errno not in _NO_LINK:
-            raise
-        shutil.copy2(source, target)
 
 
 def _same_file(descriptor: int, path: Path) -> bool:
@@ -297,14 +350,4 @@ def _remove_stale(folder: Path) -> None:
         # Where the time is that of a finished file, that of its inode's last change counts.
         with suppress(FileNotFoundError):
             if time.time() - path.stat().st_ctime > _STALE_SECONDS:
-                _remove_tree(path)
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a folder with its files, or a file; read-only folders, too."""
-    if path.is_dir() and not path.is_symlink():
-        for folder, _, _ in os.walk(path):
-            Path(folder).chmod(0o755)
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+                remove_tree(path)

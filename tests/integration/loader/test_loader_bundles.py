@@ -5,9 +5,12 @@ import shutil
 import socket
 
 import pytest
-from anyio import to_thread
+from anyio import from_thread, to_thread
 
 from pubsubflow.loader import LoaderSettings, load_once
+from pubsubflow.runner.caches import bundle_cache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
+from support.signals import Signal
 
 pytestmark = pytest.mark.anyio
 
@@ -270,3 +273,32 @@ async def test_a_cache_that_was_removed_is_made_anew(folder, start_loader, tmp_p
     await store.until(lambda store: "other" in store.dags())
     assert store.text("plain.py", "plain.py")
     assert sorted(store.dags()) == ["other", "plain"]
+
+
+async def test_the_next_bundle_is_made_from_a_spare_folder(
+    folder, start_loader, tmp_path, monkeypatch
+):
+    """Also what is imported in it sees all that lies beside it."""
+    monkeypatch.setattr(bundle_cache, "_LEAST_FILES", 1)
+    monkeypatch.setattr(bundle_cache, "_MOST_CHANGED_SHARE", 0)
+    prepared = Signal()
+    prepare = BundleCache.prepare
+
+    def prepare_and_say(self, bundle, manifest):
+        prepare(self, bundle, manifest)
+        from_thread.run_sync(prepared.notify)
+
+    monkeypatch.setattr(BundleCache, "prepare", prepare_and_say)
+    folder.dag("flow.py", "d")
+    folder.write("lib/start.py", "START = 'number-'")
+    store = await start_loader()
+    for name in ("two", "three"):
+        spare = tmp_path / "cache/bundles" / f"spare-{store.files['flow.py'].bundle}"
+        await prepared.wait_until(spare.exists)
+        inode = spare.stat().st_ino
+        text = f"from lib.start import START\nfrom pubsubflow import DAG\nDAG(START + {name!r})"
+        folder.write(f"{name}.py", text)
+        await store.until(lambda store, name=name: f"number-{name}" in store.dags())
+        bundle = store.files[f"{name}.py"].bundle
+        assert (tmp_path / "cache/bundles" / bundle).stat().st_ino == inode
+        await store.until(lambda store, bundle=bundle: store.files["flow.py"].bundle == bundle)

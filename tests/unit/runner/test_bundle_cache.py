@@ -1,5 +1,9 @@
 """The bundle cache: whole bundles, what is lost or written to, and its limit."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +11,7 @@ from hypothesis import strategies as st
 from pubsubflow.model.source.bundles import Manifest, bundle_hash
 from pubsubflow.runner.caches import bundle_cache
 from pubsubflow.runner.caches.bundle_cache import BundleCache
+from pubsubflow.runner.caches.link_folders import remove_tree
 
 
 @pytest.fixture
@@ -43,6 +48,9 @@ def test_a_bundle_is_a_folder_of_read_only_files(cache):
     assert (folder / "flow").stat().st_mode & 0o777 == 0o444
     assert (folder / "lib/b").stat().st_mode & 0o777 == 0o555
     assert folder.stat().st_mode & 0o777 == 0o555
+    bundle, manifest = _bundle(cache, in_only_flow="1")
+    folder = cache.open(bundle, manifest)
+    assert (folder / "in").stat().st_mode & 0o777 == 0o555
 
 
 @pytest.mark.parametrize("harm", ["written", "removed"])
@@ -79,7 +87,7 @@ def test_a_folder_that_is_not_as_it_was_is_made_anew(cache, monkeypatch, harm):
 def test_a_folder_that_was_removed_is_made_at_once(cache, tmp_path, lost):
     bundle, manifest = _bundle(cache, flow="1")
     cache.open(bundle, manifest)
-    bundle_cache._remove_tree(tmp_path / "cache" / lost)
+    remove_tree(tmp_path / "cache" / lost)
     again, _ = _bundle(cache, flow="1")
     assert again == bundle
     assert _texts(cache.open(bundle, manifest)) == {"flow": "1"}
@@ -136,3 +144,192 @@ def test_what_another_process_adds_counts_after_a_sixteenth_of_the_limit(tmp_pat
     cache.add(b"y")
     cache.trim()
     assert _bytes(tmp_path) <= 1600
+
+
+@pytest.fixture
+def spares(monkeypatch):
+    """Have spare folders made of small bundles, too."""
+    monkeypatch.setattr(bundle_cache, "_LEAST_FILES", 1)
+    monkeypatch.setattr(bundle_cache, "_MOST_CHANGED_SHARE", 0)
+
+
+_names = st.sampled_from(["a", "a/b", "a/b/c", "a/d", "e/f/g", "e/f/h", "i"])
+_folders = st.dictionaries(_names, st.sampled_from(["1", "2", "#!3"]), min_size=1).filter(
+    lambda texts: not any(f"{one}/" in other for one in texts for other in texts)
+)
+
+
+@pytest.mark.usefixtures("spares")
+@settings(max_examples=40, deadline=None)
+@given(steps=st.lists(_folders, min_size=2, max_size=4))
+def test_a_folder_that_is_made_from_a_spare_one_is_as_if_made_anew(tmp_path_factory, steps):
+    place = tmp_path_factory.mktemp("cache")
+    cache = BundleCache(place)
+    spare = None
+    for texts in steps:
+        manifest = _manifest(cache, texts)
+        bundle = bundle_hash("", manifest.files)
+        made_before = (place / "bundles" / bundle).exists()
+        folder = cache.open(bundle, manifest)
+        assert _texts(folder) == texts
+        folders = {path for path in (folder, *folder.rglob("*")) if path.is_dir()}
+        assert folders == {folder / parent for name in texts for parent in Path(name).parents}
+        assert {path.stat().st_mode & 0o777 for path in folders} == {0o555}
+        if spare is not None and not made_before:
+            assert folder.stat().st_ino == spare
+        cache.prepare(bundle, manifest)
+        cache.release({bundle})
+        path = place / "bundles" / f"spare-{bundle}"
+        assert _texts(path) == texts
+        spare = path.stat().st_ino
+    cache.close()
+    remove_tree(place)
+
+
+def _manifest(cache, texts):
+    files = {
+        name: cache.add(text.encode(), executable=text.startswith("#!"))
+        for name, text in texts.items()
+    }
+    return Manifest("/dags", "", files)
+
+
+@pytest.mark.usefixtures("spares")
+@pytest.mark.parametrize("harm", ["written", "removed", "folder removed", "taken"])
+def test_a_spare_folder_that_is_not_as_it_was_is_not_used(cache, tmp_path, harm):
+    bundle, manifest = _bundle(cache, lib_flow="1", other="2")
+    cache.open(bundle, manifest)
+    cache.prepare(bundle, manifest)
+    spare = tmp_path / "cache" / "bundles" / f"spare-{bundle}"
+    if harm == "folder removed":
+        remove_tree(spare)
+    elif harm == "taken":
+        another = BundleCache(tmp_path / "cache")
+        another.prepare(bundle, manifest)
+        assert another.open(*_bundle(another, lib_flow="1", other="3"))
+        another.close()
+    else:
+        (spare / "lib").chmod(0o755)
+        (spare / "lib/flow").unlink()
+        if harm == "written":
+            (spare / "lib/flow").write_text("!")
+    after, manifest = _bundle(cache, lib_flow="1", new="2")
+    assert _texts(cache.open(after, manifest)) == {"lib/flow": "1", "new": "2"}
+    assert not spare.exists()
+    assert not any((tmp_path / "cache" / "new").iterdir())
+
+
+@pytest.mark.usefixtures("spares")
+def test_a_spare_folder_of_the_same_bundle_is_used_again_by_the_next_process(cache, tmp_path):
+    bundle, manifest = _bundle(cache, flow="1")
+    cache.open(bundle, manifest)
+    cache.prepare(bundle, manifest)
+    cache.close()
+    path = tmp_path / "cache" / "bundles" / f"spare-{bundle}"
+    inode = path.stat().st_ino
+    following = BundleCache(tmp_path / "cache")
+    following.open(bundle, manifest)
+    following.trim()
+    following.prepare(bundle, manifest)
+    assert path.stat().st_ino == inode
+    after, other = _bundle(following, flow="2")
+    assert following.open(after, other).stat().st_ino == inode
+    following.close()
+
+
+@pytest.mark.usefixtures("spares")
+def test_a_spare_folder_goes_when_no_process_holds_it(cache, tmp_path):
+    bundle, manifest = _bundle(cache, flow="1")
+    cache.open(bundle, manifest)
+    cache.prepare(bundle, manifest)
+    another = BundleCache(tmp_path / "cache")
+    another.trim()
+    place = tmp_path / "cache"
+    assert (place / "bundles" / f"spare-{bundle}").exists()
+    cache.release(())
+    BundleCache(tmp_path / "cache").trim()
+    assert {path.name for path in (place / "bundles").iterdir()} == {bundle}
+    assert {path.name for path in (place / "locks").iterdir()} == {bundle}
+
+
+def test_small_bundles_and_such_that_differ_much_have_no_use_of_a_spare(cache, tmp_path):
+    texts = {f"f{number}": str(number % 7) for number in range(1_000)}
+    manifest = _manifest(cache, texts)
+    bundle = bundle_hash("", manifest.files)
+    cache.open(bundle, manifest)
+    cache.prepare(bundle, manifest)
+    spare = tmp_path / "cache" / "bundles" / f"spare-{bundle}"
+    inode = spare.stat().st_ino
+    small = _manifest(cache, {"flow": "1"})
+    folder = cache.open(bundle_hash("", small.files), small)
+    assert folder.stat().st_ino != inode
+    cache.prepare(bundle_hash("", small.files), small)
+    assert {path.name for path in spare.parent.glob("spare-*")} == {spare.name}
+
+
+_KILLED = """
+import os, signal, sys
+from itertools import count
+from pathlib import Path
+from pubsubflow.model.source.bundles import Manifest, bundle_hash
+from pubsubflow.runner.caches import bundle_cache
+from pubsubflow.runner.caches.bundle_cache import BundleCache
+from pubsubflow.runner.caches.link_folders import remove_tree
+
+bundle_cache._LEAST_FILES, bundle_cache._MOST_CHANGED_SHARE = 1, 0
+STEPS = ("os.link", "os.rename", "os.mkdir", "os.chmod", "os.remove", "os.rmdir")
+before, after = {"a/b": "1", "c": "2", "d": "3"}, {"a/e": "1", "f/g": "4", "d": "3"}
+
+def opened(cache, texts):
+    files = {name: cache.add(text.encode()) for name, text in texts.items()}
+    manifest = Manifest("/dags", "", files)
+    bundle = bundle_hash("", files)
+    folder = cache.open(bundle, manifest)
+    found = {str(p.relative_to(folder)): p.read_text() for p in folder.rglob("*") if p.is_file()}
+    assert found == texts, (found, texts)
+    assert all(any(path.iterdir()) for path in folder.rglob("*") if path.is_dir())
+    return bundle, manifest
+
+def killed_at(place, number):
+    cache = BundleCache(place)
+    bundle, manifest = opened(cache, before)
+    left = [number]
+
+    def hook(event, arguments):
+        if event in STEPS:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    cache.prepare(bundle, manifest)
+    opened(cache, after)
+
+for number in count():
+    place = Path(sys.argv[1], str(number))
+    pid = os.fork()
+    if not pid:
+        killed_at(place, number)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL), status
+    following = BundleCache(place)
+    for texts in (before, after):
+        bundle, manifest = opened(following, texts)
+    following.trim()
+    following.prepare(bundle, manifest)
+    opened(following, before | {"h": "5"})
+    for spare in (place / "bundles").glob("spare-*"):
+        assert (place / "locks" / spare.name).exists(), spare
+    following.close()
+    remove_tree(place)
+    if not status:
+        break
+print(number)
+"""
+
+
+def test_a_process_that_is_killed_at_any_step_leaves_whole_folders(tmp_path):
+    command = [sys.executable, "-c", _KILLED, str(tmp_path)]
+    ended = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(ended.stdout.split()[-1]) > 20
