@@ -34,6 +34,7 @@ from pubsubflow.runner.forkserver import ForkServer
 log = structlog.get_logger(__name__)
 
 _FILES_A_SAVE = 200
+_FILES_AN_ADVANCE = 1_000
 _GATHER_SECONDS = 0.1
 _START_GATHER_SECONDS = 0.5
 """The same before the first are stored: what is stored of them serves no one yet."""
@@ -375,8 +376,12 @@ class Loader:
         self._state.move_unchanged()
         for bundle, files in self._state.changes().advance.items():
             await self._store_bundle(bundle)
-            await retry_until_available(partial(self._store.advance, bundle, files))
-            self._state.advanced(bundle, files)
+            for first in range(0, len(files), _FILES_AN_ADVANCE):
+                if self._awaited():
+                    break  # something has changed meanwhile, which would wait for the rest
+                batch = files[first : first + _FILES_AN_ADVANCE]
+                await retry_until_available(partial(self._store.advance, bundle, batch))
+                self._state.advanced(bundle, batch)
         self._drop_bundles()
 
     def _drop_bundles(self) -> None:

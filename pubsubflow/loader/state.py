@@ -300,6 +300,8 @@ class LoaderState:
             stored = self._stored.get(file)
             if stored is not None:
                 self._stored[file] = replace(stored, bundle=bundle)
+                # What has changed meanwhile is settled anew: thousands need not be looked at.
+                self._unsettled.discard(file)
 
     def removed(self, files: Iterable[str]) -> None:
         """Mark files as removed."""

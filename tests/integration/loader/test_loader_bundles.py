@@ -4,10 +4,11 @@ import os
 import shutil
 import socket
 
+import anyio
 import pytest
 from anyio import from_thread, to_thread
 
-from pubsubflow.loader import LoaderSettings, load_once
+from pubsubflow.loader import LoaderSettings, load_once, service
 from pubsubflow.runner.caches import bundle_cache
 from pubsubflow.runner.caches.bundle_cache import BundleCache
 from support.signals import Signal
@@ -302,3 +303,32 @@ async def test_the_next_bundle_is_made_from_a_spare_folder(
         bundle = store.files[f"{name}.py"].bundle
         assert (tmp_path / "cache/bundles" / bundle).stat().st_ino == inode
         await store.until(lambda store, bundle=bundle: store.files["flow.py"].bundle == bundle)
+
+
+async def test_a_change_does_not_wait_until_all_others_have_moved(
+    folder, start_loader, make_store, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(service, "_FILES_AN_ADVANCE", 1)
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    store = make_store()
+    advance, known, writers, opened = store.advance, [], [], anyio.Event()
+
+    async def change_after_the_first(bundle, files):
+        await advance(bundle, files)
+        known.append("new.py" in store.files)
+        if not writers:
+            folder.dag("new.py", "new", f"open({str(gate)!r}).read()")
+            writers.append(await to_thread.run_sync(gate.open, "w"))
+            opened.set()
+
+    monkeypatch.setattr(store, "advance", change_after_the_first)
+    for name in ("a", "b", "c"):
+        folder.dag(f"{name}.py", name)
+    await start_loader(store)
+    folder.write("data.txt", "")
+    await opened.wait()
+    writers[0].close()
+    await store.until(lambda store: len({each.bundle for each in store.files.values()}) == 1)
+    assert len(store.files) == 4
+    assert known == [False, True, True, True]
