@@ -78,6 +78,9 @@ class TagLimits:
             run, task = runs[row["run"]], (row["run"], row["node"], row["map_index"])
             ready = row["state"] == TaskState.READY
             limits = run.limits[row["node"]] if run.limits else ()
+            spec = run.version.spec.tasks[row["node"]]
+            if limits and spec.has_rendered_keys:
+                limits = limits_of(run, spec, row["map_index"])
             if limits:
                 enrolled.append(await self._row(run, task, limits, held=not ready))
                 freed.update(limit.name for limit in limits if ready)
@@ -109,11 +112,8 @@ class TagLimits:
         self, run: RunWork, task: TaskKey, limits: _Limits, *, held: bool
     ) -> tuple[object, ...]:
         spec = run.version.spec.tasks[task[1]]
-        passing = spec.has_rendered_keys
-        if passing:
-            limits = limits_of(run, spec, task[2])
         if limits not in self._queues:
-            self._queues[limits] = await self._register(limits, passing=passing)
+            self._queues[limits] = await self._register(limits, passing=spec.has_rendered_keys)
         priority = run.version.spec.priority + spec.priority
         return (*task, self._queues[limits], priority, held)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pubsubflow.model.limits.keys import KeyPart
 from pubsubflow.model.wire.commands import CancelRun, DeletePool, SetPool, StartRun
 from pubsubflow.store.read.read_models import ReadModels
 from support.harness import chain_of
@@ -64,6 +65,25 @@ async def test_what_runs_when_a_limit_is_set_counts_and_its_end_starts_what_wait
     assert await pair.value("SELECT count(*) FROM slot WHERE held") == 3
     await pair.call(CancelRun(run_id))
     assert await pair.value("SELECT used FROM wait_queue") == 2
+
+
+async def test_a_task_under_a_rendered_key_goes_on_when_the_limit_of_its_tag_is_gone(harness):
+    keyed = task(
+        "t",
+        concurrency_key="{{ params.tenant }}",
+        key_parts=(KeyPart(path=("params", "tenant")),),
+        concurrency_limit=1,
+    )
+    await harness.load(dag("d", keyed, params={"tenant": "k"}, tags=("heavy",)))
+    await harness.call(SetPool(HEAVY, 1))
+    for tenant in "kll":
+        await harness.call(StartRun("d", {"tenant": tenant}))
+    assert await states(harness) == ["queued", "ready", "ready"]
+    await harness.call(DeletePool(HEAVY))
+    assert await states(harness) == ["queued", "queued", "ready"]
+    for _ in "kll":
+        await harness.finish("t")
+    assert await harness.rows("SELECT * FROM slot") == []
 
 
 async def test_a_limit_beside_others_comes_and_goes(harness):

@@ -42,7 +42,9 @@ class RandomWorkload:
         await self.prepare()
         actions = self.actions()
         while steps > 0:
-            burst = min(steps, self.chance.randint(1, self.burst))
+            # What comes alone is decided by remembered rows.
+            alone = self.chance.random() < 0.7
+            burst = 1 if alone else min(steps, self.chance.randint(1, self.burst))
             steps -= burst
             async with anyio.create_task_group() as group:
                 for _ in range(burst):
