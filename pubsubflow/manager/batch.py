@@ -36,7 +36,9 @@ from pubsubflow.model.ids import new_id
 from pubsubflow.model.runs.concurrency import Limit
 from pubsubflow.model.runs.plan import MAX_MAP_LENGTH
 from pubsubflow.model.traces import NoTracing, Tracing
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.model.wire.messages import TaskMessage
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.remembered import RememberedTransaction
 
 _KINDS = tuple(dict.fromkeys(HANDLERS.values()))
 
@@ -90,6 +92,36 @@ class BatchProcessor:
         their `error`. Any other failure is raised: the transaction must be rolled back, and the
         items be reset before another one tries them.
         """
+        uow = await self._decide(items, transaction)
+        await save(uow, transaction, encode_changes(uow))
+        # Orders carry results and journals, so they are built after all is written.
+        return CommittedBatch(await _orders(uow, transaction), uow)
+
+    async def prepare(
+        self, items: Sequence[InboxItem], transaction: RememberedTransaction
+    ) -> CommittedBatch:
+        """Decide about a batch from memory, for `write`.
+
+        Raises:
+            NotRememberedError: It needs more than is remembered; the items must be reset.
+        """
+        uow = await self._decide(items, transaction)
+        return CommittedBatch(await _orders(uow, transaction), uow)
+
+    async def write(self, prepared: CommittedBatch, transaction: RememberedTransaction) -> None:
+        """Write and commit a batch that was decided from memory.
+
+        Raises:
+            NotRememberedError: What it was decided by has changed; the items must be reset.
+        """
+        uow = prepared.uow
+        await save(uow, transaction, encode_changes(uow))
+        for event in uow.log.recorded:
+            event.id = transaction.event_ids[event.id - 1]
+
+    async def _decide(
+        self, items: Sequence[InboxItem], transaction: ManagerTransaction
+    ) -> UnitOfWork:
         uow = UnitOfWork(self._now(), self.epoch)
         context = BatchContext(
             uow,
@@ -130,9 +162,7 @@ class BatchProcessor:
         # decided by the rows of its direct orders, which must not be these.
         if dispatched and self.direct is not None and not any(item.tried for item in items):
             self.direct.choose(uow)
-        await save(uow, transaction, encode_changes(uow))
-        # Orders carry results and journals, so they are built after all is written.
-        return CommittedBatch(await build_orders(uow, transaction) if dispatched else [], uow)
+        return uow
 
     async def _change_runs(
         self, items: Sequence[InboxItem], handlers: "_Handlers", context: BatchContext
@@ -202,6 +232,14 @@ class BatchProcessor:
         """Remember what the committed transaction of a batch has registered."""
         self._specs.remember_datasets(batch.uow.log.datasets)
         self._wait_queues.update(batch.uow.runs.wait_queues)
+
+
+async def _orders(
+    uow: UnitOfWork, transaction: ManagerTransaction
+) -> list[tuple[str, TaskMessage]]:
+    if any(run.dispatch for run in uow.runs.by_id.values()):
+        return await build_orders(uow, transaction)
+    return []
 
 
 class _Handlers:

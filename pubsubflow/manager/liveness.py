@@ -9,9 +9,9 @@ import structlog
 from pubsubflow.bus import Bus, Message
 from pubsubflow.errors import Unavailable
 from pubsubflow.model.wire.heartbeat import Heartbeat, decode_heartbeat
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import Connection, Database, translate_errors
-from pubsubflow.store.manager_transaction import ManagerTransaction
 
 log = structlog.get_logger()
 

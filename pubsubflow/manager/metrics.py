@@ -38,6 +38,12 @@ class ManagerMetrics:
         self._batch_items = Histogram(
             "pubsubflow_manager_batch_items", "Messages and commands in a batch.", SIZES
         )
+        self._remembered = Counter(
+            "pubsubflow_manager_remembered_batches",
+            "Batches of one message that were decided by remembered rows, by what became of them: "
+            "`written`, or `decided_anew` in a transaction.",
+            ("outcome",),
+        )
         self._events = Counter(
             "pubsubflow_events", "Dataset events recorded, by where they came from.", ("origin",)
         )
@@ -102,7 +108,8 @@ class ManagerMetrics:
     def __iter__(self) -> Iterator[Instrument]:
         """Iterate over all of them."""
         yield from self._inbox
-        yield from (self._batch_seconds, self._batch_items, self._events, self._event_to_run)
+        yield from (self._batch_seconds, self._batch_items, self._remembered)
+        yield from (self._events, self._event_to_run)
         yield from (self._runs, self._run_seconds, self._queued, self._task_seconds)
         yield from (self._dead_letters, self._void, self._checks, self._held)
 
@@ -136,6 +143,14 @@ class ManagerMetrics:
     def dead_letter_stored(self, kind: str) -> None:
         """Count a dead letter that was written apart from a batch."""
         self._dead_letters.add(1, kind)
+
+    def remembered(self, outcome: str) -> None:
+        """Count a batch that was decided by remembered rows: `written` or `decided_anew`."""
+        self._remembered.add(1, outcome)
+
+    def remembered_batches(self) -> dict[str, float]:
+        """Return how many batches were decided by remembered rows, by what became of them."""
+        return {outcome: count for (outcome,), count in self._remembered.read()}
 
     def void_dropped(self, kind: str) -> None:
         """Count a message of the time before a restore of Postgres."""

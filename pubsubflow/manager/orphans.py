@@ -18,8 +18,8 @@ from pubsubflow.model.wire.commands import CommandHandler, RequeuedOrphan, Reque
 from pubsubflow.model.wire.held_tasks import HeldTasksRequest, decode_held_reply
 from pubsubflow.model.wire.messages import Fence, decode_result_fence, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.database import Database
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 log = structlog.get_logger()
 

@@ -11,8 +11,8 @@ from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.metrics import ManagerMetrics
 from pubsubflow.model.wire.commands import FireTimers
 from pubsubflow.model.wire.messages import encode
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.database import Connection, printable, translate_errors
-from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 
 log = structlog.get_logger()

@@ -51,6 +51,7 @@ from pubsubflow.manager.outbox.orders import publish_orders
 from pubsubflow.manager.outbox.publish import publish_changes
 from pubsubflow.manager.outbox.spans import record_spans
 from pubsubflow.manager.refusals import Refusals
+from pubsubflow.manager.remembered_batches import RememberedBatches
 from pubsubflow.manager.settings import ManagerSettings
 from pubsubflow.manager.unit_of_work import CommittedBatch
 from pubsubflow.manager.worker_requests import WorkerRequestServer
@@ -60,9 +61,9 @@ from pubsubflow.model.wire.commands import Command, FireTimers, ReturnDirectOrde
 from pubsubflow.model.wire.direct_orders import OrderTaker
 from pubsubflow.model.wire.messages import ResultMessage
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.clock import StoreClock
 from pubsubflow.store.database import Connection, Database, begin_transaction
-from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.secrets.connections import Connections
 from pubsubflow.store.secrets.variables import Variables
@@ -125,6 +126,9 @@ class Manager:
         self._waiting: deque[InboxItem] = deque()
         self.metrics = metrics or ManagerMetrics()
         self.metrics.watch(self._waiting)
+        self._remembered = RememberedBatches(
+            self._processor, database.metrics.statement_seconds.observe, self.metrics.remembered
+        )
         self._refusals = Refusals(bus, self.metrics)
         self._throughput = Throughput()
         self._outage = StoreOutage()
@@ -283,6 +287,7 @@ class Manager:
     async def _greet(self, connection: Connection) -> None:
         """Make sure that a connection works; its few statements are planned once for all."""
         await connection.execute(SQL["use_generic_plans"])
+        self._remembered.forget()
         if self._listens:
             rank = await connection.fetchval(SQL["take_rank"])
             if rank is not None:
@@ -419,12 +424,15 @@ class Manager:
             del batch[0]
 
     async def _commit(self, connection: Connection, batch: Sequence[InboxItem]) -> CommittedBatch:
+        remembered = await self._remembered.process(connection, batch)
+        if remembered is not None:
+            return remembered
         timed = self._database.metrics.statement_seconds.observe
         while True:
             committed: CommittedBatch | None = None
+            transaction = ManagerTransaction(connection, timed)
             try:
                 async with begin_transaction(connection):
-                    transaction = ManagerTransaction(connection, timed)
                     committed = await self._processor.process(batch, transaction)
             except StoreConflict as error:
                 # Two transactions would have waited for each other; Postgres ended this one.
@@ -436,6 +444,7 @@ class Manager:
                     self._processor.direct.doubt(committed)
                 raise
             else:
+                self._remembered.learn(batch, transaction.transcript)
                 return committed
 
     def _respond(self, done: Sequence[InboxItem]) -> None:

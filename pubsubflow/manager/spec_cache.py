@@ -17,7 +17,7 @@ from pubsubflow.model.source.stored_specs import STORED_SPEC
 from pubsubflow.model.spec import DagSpec
 
 if TYPE_CHECKING:
-    from pubsubflow.store.manager_transaction import ManagerTransaction
+    from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 
 class DagVersion:

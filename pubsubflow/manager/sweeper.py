@@ -49,8 +49,8 @@ from pubsubflow.model.wire.commands import (
 from pubsubflow.model.wire.messages import TaskMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.services import next_turn, run_until
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.database import Database
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.read.task_waits import ServedQueues
 
 log = structlog.get_logger()

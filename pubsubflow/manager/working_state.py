@@ -26,7 +26,7 @@ from pubsubflow.model.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from pubsubflow.store.manager_transaction import Row
+    from pubsubflow.store.batches.manager_transaction import Row
 
 _json = msgspec.json.Encoder().encode
 INLINE_EVENTS = 500

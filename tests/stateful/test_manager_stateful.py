@@ -1,5 +1,6 @@
 """Two managers under a random workload do exactly what the reference model says."""
 
+from collections import Counter
 from functools import partial
 from random import Random
 
@@ -12,6 +13,16 @@ from support.reference.log import replay
 from support.stateful.manager import ManagerWorkload, watch
 
 pytestmark = pytest.mark.anyio
+counted: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decided():
+    """Check in the end that batches were decided by remembered rows, and some of them anew."""
+    yield
+    print(dict(counted))
+    assert counted["written"] > 0
+    assert counted["decided_anew"] > 0
 
 
 @pytest.fixture
@@ -29,6 +40,8 @@ async def play(database, bus, nats, admin, *, seed: int, steps: int) -> None:
         workload = ManagerWorkload(harness, admin, seed)
         await workload.play(steps)
         await compare(harness, workload)
+        for manager in harness.managers:
+            counted.update(manager.metrics.remembered_batches())
 
 
 async def compare(harness, workload) -> None:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 
 from pubsubflow.model.wire.messages import encode
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 
 class EmptyStore(ManagerTransaction):

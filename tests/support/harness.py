@@ -29,9 +29,9 @@ from pubsubflow.model.wire.messages import (
     encode,
 )
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.catalog import Catalog
 from pubsubflow.store.database import begin_transaction
-from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.worker.consumer import DirectDelivery
 from support.consumers import start_consumer
 from support.signals import TIMEOUT_SECONDS, Signal

@@ -15,8 +15,8 @@ from pubsubflow.model.runs.approvals import (
 from pubsubflow.model.wire.approvals import ANSWERS, SOURCE, ApprovalSpec, Vote, decode_approval
 from pubsubflow.model.wire.commands import AnswerApproval, RecordEvents
 from pubsubflow.model.wire.messages import NewEvent
+from pubsubflow.store.batches.manager_transaction import Row
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import Row
 
 
 class AnswerApprovalHandler(Handler):

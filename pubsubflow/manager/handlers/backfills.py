@@ -10,7 +10,7 @@ from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.schedules.backfills import Backfills
 from pubsubflow.manager.working_state import LockedDag
 from pubsubflow.model.wire.commands import Backfill, ChangeBackfill
-from pubsubflow.store.manager_transaction import Row
+from pubsubflow.store.batches.manager_transaction import Row
 
 
 class BackfillHandler(DagCommandHandler):

@@ -25,8 +25,8 @@ from pubsubflow.model.wire.commands import (
     SetPaused,
 )
 from pubsubflow.model.wire.messages import TaskError
+from pubsubflow.store.batches.manager_transaction import Row
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import Row
 
 
 class DagCommandHandler(Handler):

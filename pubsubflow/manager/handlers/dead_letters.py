@@ -8,7 +8,7 @@ from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.manager.schedules.redrive import Redrive
 from pubsubflow.manager.unit_of_work import DeadLetter
 from pubsubflow.model.wire.commands import DiscardDeadLetters, RedriveDeadLetter, StoreDeadLetter
-from pubsubflow.store.manager_transaction import Row
+from pubsubflow.store.batches.manager_transaction import Row
 
 
 class StoreDeadLetterHandler(Handler):

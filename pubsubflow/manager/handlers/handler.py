@@ -20,7 +20,7 @@ from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import TaskKey
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 
 class BatchContext:

@@ -17,7 +17,7 @@ from pubsubflow.model.runs.past import PastRun, ended_nodes, unmet_task
 from pubsubflow.model.runs.states import RunState, TaskState
 from pubsubflow.model.runs.stored.split_progress import decode_stored
 from pubsubflow.model.wire.messages import NOT_MAPPED
-from pubsubflow.store.manager_transaction import Row
+from pubsubflow.store.batches.manager_transaction import Row
 
 _Previous = tuple[int, PastRun]
 

@@ -17,7 +17,7 @@ from pubsubflow.model.wire.elements import elements_of
 from pubsubflow.model.wire.messages import JournalEntry, TaskKey, TaskMessage, encode
 from pubsubflow.model.wire.stored_results import is_stored
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 log = structlog.get_logger()
 

@@ -27,8 +27,8 @@ from pubsubflow.model.wire.messages import (
     ResultMessage,
     TaskKey,
 )
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.codecs import decode_event_info, decode_journal_entry
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.slices import SLICE_LEFT_ALONE_SECONDS
 
 _IDS_A_BLOCK = 1000

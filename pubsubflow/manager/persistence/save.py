@@ -16,9 +16,9 @@ from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.runs.stored.split_progress import MANY_NODES
 from pubsubflow.model.schedule.condition_state import STORED_CONDITION
 from pubsubflow.store.auth import audit_row
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.codecs import encode_error
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import ManagerTransaction
 
 _NO_WAITS = Waits()
 _NO_CHECKS = Checks()

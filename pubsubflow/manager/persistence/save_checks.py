@@ -1,7 +1,7 @@
 """Saving of checks: events that are held, checks that begin, positions of released events."""
 
 from pubsubflow.manager.unit_of_work import UnitOfWork
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 
 async def save_checks(uow: UnitOfWork, transaction: ManagerTransaction) -> None:

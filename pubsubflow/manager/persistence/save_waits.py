@@ -9,8 +9,8 @@ from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.model.datasets import pattern_expression
 from pubsubflow.model.runs.waits import drop_failures
 from pubsubflow.model.wire.waits import Wait
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.codecs import encode_error
-from pubsubflow.store.manager_transaction import ManagerTransaction
 
 
 async def save_waits(uow: UnitOfWork, transaction: ManagerTransaction) -> None:

@@ -42,8 +42,8 @@ from pubsubflow.model.runs.progress import STORED_PROGRESS, Progress
 from pubsubflow.model.runs.states import RunState, TaskState, advance_state
 from pubsubflow.model.wire.commands import ClearedTask, ClearResult, ClearTasks, MarkTasks
 from pubsubflow.model.wire.messages import NOT_MAPPED, CancelMessage, RunInfo, encode
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.codecs import REMOVED_RESULT
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _EVENT_ROWS = INLINE_EVENTS * 4
 _MOST_STARTERS = 100

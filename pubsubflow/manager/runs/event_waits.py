@@ -9,7 +9,7 @@ from pubsubflow.manager.unit_of_work import CheckedWait, UnitOfWork
 from pubsubflow.manager.working_state import LoggedEvent
 from pubsubflow.model.cel.expressions import filter_mismatch
 from pubsubflow.model.wire.messages import TaskKey, encode
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 
 EVENTS_A_READ = 1000
 

@@ -30,8 +30,8 @@ from pubsubflow.model.wire.messages import (
     TaskError,
     encode,
 )
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _decode = msgspec.msgpack.Decoder().decode
 

@@ -31,7 +31,7 @@ from pubsubflow.model.runs.states import TaskState, advance_state, needs_slot
 from pubsubflow.model.spec import TaskSpec
 from pubsubflow.model.wire.commands import DeletePool, SetPool
 from pubsubflow.model.wire.messages import TaskKey
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 
 _Limits = tuple[Limit, ...]
 

@@ -11,7 +11,7 @@ import msgspec
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.model.limits.rates import Bucket, RateLimitSpec
 from pubsubflow.model.wire.commands import Timer
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 
 class RateLimits:

@@ -15,7 +15,7 @@ from pubsubflow.manager.working_state import RunWork
 from pubsubflow.model.runs.concurrency import TAG, Limit
 from pubsubflow.model.runs.states import TaskState
 from pubsubflow.model.wire.messages import TaskKey
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 _Limits = tuple[Limit, ...]
 

@@ -29,8 +29,8 @@ from pubsubflow.model.runs.states import RunState, advance_state
 from pubsubflow.model.source.version_choice import takes_canary
 from pubsubflow.model.traces import Tracing
 from pubsubflow.model.wire.messages import RunInfo, encode
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 
 class Admission:

@@ -29,7 +29,7 @@ from pubsubflow.model.schedule.condition_state import check_partition
 from pubsubflow.model.schedule.conditions import ticks
 from pubsubflow.model.schedule.timetable import next_tick
 from pubsubflow.model.wire.commands import Backfill, PlannedRun
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 
 LISTED_RUNS = 10_000
 """How many runs of a plan are listed for who requests it."""

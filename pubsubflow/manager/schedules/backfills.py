@@ -31,8 +31,8 @@ from pubsubflow.model.runs.states import RunState
 from pubsubflow.model.schedule.backfills import BackfillState, Planned, Reprocess, room_for
 from pubsubflow.model.wire.commands import Backfill, ChangeBackfill, RunPlan
 from pubsubflow.model.wire.messages import encode
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 _RUNS_A_TRANSACTION = 100
 _DECIDED_A_TRANSACTION = 1000

@@ -38,8 +38,8 @@ from pubsubflow.model.schedule.checks import (
     describe_hold,
     holds,
 )
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 from pubsubflow.store.database import printable
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
 
 CHECK_RUN = "check"
 """The kind of the runs of checks."""

@@ -20,7 +20,7 @@ from pubsubflow.manager.spec_cache import SpecCache
 from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunWork
 from pubsubflow.model.limits.run_limits import RUNS, limits_of_tags
-from pubsubflow.store.manager_transaction import LockedStates, ManagerTransaction, Row
+from pubsubflow.store.batches.manager_transaction import LockedStates, ManagerTransaction, Row
 
 LAST = 2**62
 """An id above those of all events."""

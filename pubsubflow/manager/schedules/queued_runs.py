@@ -23,7 +23,7 @@ from pubsubflow.model.limits.run_limits import (
     free_for,
     limits_of_tags,
 )
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 
 _RUNS_A_TRANSACTION = 500
 

@@ -20,7 +20,7 @@ from pubsubflow.model.revisions import check_revision, dead_letter_revision
 from pubsubflow.model.runs.params import validate_params
 from pubsubflow.model.subscriptions import CHANGED, DEAD_LETTER_KIND, Undelivered
 from pubsubflow.model.wire.commands import RedriveDeadLetter, RedrivePlan
-from pubsubflow.store.manager_transaction import ManagerTransaction, Row
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Row
 
 T = TypeVar("T")
 

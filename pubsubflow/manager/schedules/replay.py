@@ -13,7 +13,7 @@ from pubsubflow.manager.unit_of_work import UnitOfWork
 from pubsubflow.manager.working_state import LockedDag, LoggedEvent, RunDraft
 from pubsubflow.model.schedule.conditions import ScheduleSpec
 from pubsubflow.model.wire.commands import PlannedRun, Replay, RunPlan
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 
 _MAX_EVENTS = 50_000
 

@@ -92,7 +92,7 @@ SELECT dataset.id, dataset.uri FROM dataset JOIN requested USING (uri);
 WITH locked AS (
     SELECT s.dag, s.version, s.source, s.paused, s.missing_since IS NOT NULL AS missing, s.active,
            s.queued, s.catch_up_from, s.backfills, s.apart, dag.present, s.canary, s.canary_share,
-           s.canary_source,
+           s.canary_source, s.xmin AS written,
            (SELECT array_agg(name) FROM pool
             WHERE starts_with(name, 'tag:') OR starts_with(name, 'runs:tag:')) AS tag_limits,
            -- Read for the lock on event_wait alone: it holds off lock_event_waits, and it is taken
@@ -113,21 +113,25 @@ WITH locked AS (
     ORDER BY s.dag
     FOR UPDATE OF s
 )
-SELECT *, NULL::bigint[] AS event_ids, NULL::text AS partition_key, NULL::bytea AS state FROM locked
+SELECT *, NULL::bigint[] AS event_ids, NULL::text AS partition_key, NULL::bytea AS state,
+       NULL::int AS dataset
+FROM locked
 UNION ALL
 SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-       EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL),
-       ARRAY(SELECT nextval('event_id') FROM generate_series(1, $3::int)), NULL, NULL
+       NULL, EXISTS (SELECT FROM event_wait WHERE dataset = ANY($4::int[]) OR dataset IS NULL),
+       ARRAY(SELECT nextval('event_id') FROM generate_series(1, $3::int)), NULL, NULL, NULL
 WHERE $3::int > 0
 UNION ALL
 SELECT subscribed.dag, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-       NULL, NULL, NULL, '',
-       (SELECT c.state FROM condition_state AS c
-        WHERE c.dag = subscribed.dag AND c.partition_key = '')
+       c.xmin, NULL, NULL, NULL, '', c.state, requested.dataset
 FROM unnest($4::int[]) AS requested (dataset)
 CROSS JOIN LATERAL (
     SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset OFFSET 0
-) AS subscribed;
+) AS subscribed
+LEFT JOIN LATERAL (
+    SELECT state.xmin, state.state FROM condition_state AS state
+    WHERE state.dag = subscribed.dag AND state.partition_key = '' OFFSET 0
+) AS c ON true;
 
 -- name: read_condition_states
 -- Return condition states; their DAGs are locked.
@@ -539,20 +543,21 @@ WHERE id = $1 AND state = 'queued';
 -- name: write_batch
 -- Write what nearly every batch changes, each table from its own arrays of columns, in one
 -- statement: a round trip costs more than a table. The parts are independent of each other, and what
--- runs is made of those that a batch fills (`store/manager_transaction.py`). Return the numbers of
--- entries of the audit log.
+-- runs is made of those that a batch fills (`store/batch_statements.py`). Return the numbers of
+-- entries of the audit log; for a batch without any, the version and the time of what was written.
 WITH
--- Append events to the log; ancestries come as texts such as {1,2}, as unnest would flatten arrays
+-- Append events to the log: n.event is the id of one, or its number among those of a batch that is
+-- decided from memory, as in the parts below. Ancestries come as texts such as {1,2}, as unnest would flatten arrays
 -- of arrays. JSON comes as text: it was encoded when the event was accepted.
 events AS (
     INSERT INTO event (id, event_id, dataset, extra, partition, time, source, run, node, map_index,
                        ancestry, recorded_at, trace)
-    SELECT id, event_id, dataset, extra::jsonb, partition, time, source, run, node, map_index,
+    SELECT n.event, event_id, dataset, extra::jsonb, partition, time, source, run, node, map_index,
            ancestry::int[], recorded_at, trace
     FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::timestamptz[],
                 $7::text[], $8::bigint[], $9::int[], $10::int[], $11::text[], $12::timestamptz[],
                 $13::text[])
-      AS n (id, event_id, dataset, extra, partition, time, source, run, node, map_index, ancestry,
+      AS n (event, event_id, dataset, extra, partition, time, source, run, node, map_index, ancestry,
             recorded_at, trace)
 ),
 -- Insert runs; those not queued start now, and some end at once.
@@ -573,7 +578,8 @@ runs AS (
 -- Record the events that runs consumed.
 consumed AS (
     INSERT INTO run_event (run, event, input)
-    SELECT * FROM unnest($27::bigint[], $28::bigint[], $29::smallint[])
+    SELECT n.run, n.event, n.input
+    FROM unnest($27::bigint[], $28::bigint[], $29::smallint[]) AS n (run, event, input)
     ON CONFLICT DO NOTHING
 ),
 -- Delete the live rows of finished tasks.
@@ -581,6 +587,7 @@ removed AS (
     DELETE FROM task_live
     USING unnest($30::bigint[], $31::int[], $32::int[]) AS n (run, node, map_index)
     WHERE task_live.run = n.run AND task_live.node = n.node AND task_live.map_index = n.map_index
+    -- remembered: AND task_live.xmin = ANY(@8::xid[]) RETURNING task_live.run
 ),
 -- Insert finished tasks.
 ended AS (
@@ -622,6 +629,13 @@ chunked AS (
     SELECT * FROM unnest($90::bigint[], $91::int[], $92::bytea[])
     ON CONFLICT (run, number) DO UPDATE SET progress = excluded.progress
 ),
+-- Claim idempotency keys; other batches have claimed theirs before they were decided.
+claimed AS (
+    INSERT INTO idempotency_key (key, event_id)
+    SELECT key, event_id FROM unnest($93::text[], $94::uuid[]) AS n (key, event_id) ORDER BY key
+    ON CONFLICT (key) DO NOTHING
+    -- remembered: RETURNING key
+),
 -- Finish runs of earlier batches.
 gone AS (
     DELETE FROM run_live WHERE run = ANY($66::bigint[])
@@ -634,13 +648,17 @@ closed AS (
 -- Insert pending events of inputs that have not consumed them.
 kept AS (
     INSERT INTO pending_event (dag, partition_key, input, event)
-    SELECT * FROM unnest($69::int[], $70::text[], $71::smallint[], $72::bigint[])
+    SELECT n.dag, n.partition_key, n.input, n.event
+    FROM unnest($69::int[], $70::text[], $71::smallint[], $72::bigint[])
+      AS n (dag, partition_key, input, event)
 ),
 states AS (
     INSERT INTO condition_state (dag, partition_key, state, open)
     SELECT * FROM unnest($73::int[], $74::text[], $75::bytea[], $76::boolean[])
     ON CONFLICT (dag, partition_key)
     DO UPDATE SET state = excluded.state, open = excluded.open, changed_at = now()
+    -- remembered: WHERE condition_state.xmin = (@10::xid[])[array_position(@9::int[], excluded.dag)]
+    -- remembered: RETURNING dag
 ),
 -- Append to the change log.
 logged AS (
@@ -661,4 +679,66 @@ audited AS (
                          $88::int[], $89::int[])
     RETURNING id
 )
-SELECT id FROM audited ORDER BY id;
+SELECT id, pg_current_xact_id()::xid AS written, now() AS written_at FROM audited ORDER BY id;
+
+-- name: write_remembered
+-- Write a batch that was decided by remembered rows, if they are as they were: the run $1 of version
+-- $2, the DAG states $3 of versions $4, the DAGs $6 that subscribe to the datasets $5, and what the
+-- parts of write_batch compare, live tasks of versions $8 and states of conditions of the DAGs $9 of
+-- versions $10, and $11 idempotency keys that are free. Allocate $7 event ids and return them, with the version and the time of what was
+-- written. A row's version is the transaction that wrote it (xmin).
+-- What another transaction has locked counts as changed: nothing is waited for. What was committed
+-- since the statement began is seen where rows are locked, updated and deleted, and tables that are
+-- only read are locked by those who change them. Any difference is an error, so nothing is written.
+-- Parts of write_batch stand in place of the empty expressions, and further ones after them.
+WITH
+claimed AS (
+    SELECT WHERE false
+),
+locked_run AS (
+    SELECT run FROM run_live WHERE run = $1::bigint AND xmin = $2::xid FOR UPDATE SKIP LOCKED
+),
+locked_dags AS (
+    SELECT dag FROM dag_state
+    WHERE dag = ANY($3::int[]) AND xmin = ($4::xid[])[array_position($3::int[], dag)]
+    ORDER BY dag
+    FOR UPDATE SKIP LOCKED
+),
+numbered AS (
+    SELECT CASE
+        -- First: another transaction that claims the same key is waited for, without a lock.
+        WHEN (SELECT count(*) FROM claimed) = $11::int
+            AND (SELECT count(*) FROM locked_run) = ($1::bigint IS NOT NULL)::int
+            AND (SELECT count(*) FROM locked_dags) = cardinality($3::int[])
+            AND $6::int[] = ARRAY(
+                SELECT subscribed.dag
+                FROM unnest($5::int[]) WITH ORDINALITY AS requested (dataset, number)
+                CROSS JOIN LATERAL (
+                    SELECT d.dag FROM dag_subscription AS d WHERE d.dataset = requested.dataset
+                    ORDER BY d.dag OFFSET 0
+                ) AS subscribed
+                ORDER BY requested.number, subscribed.dag)
+            AND NOT EXISTS (SELECT FROM event_wait WHERE dataset = ANY($5::int[]) OR dataset IS NULL)
+            AND NOT EXISTS (
+                SELECT FROM pool WHERE starts_with(name, 'tag:') OR starts_with(name, 'runs:tag:'))
+        THEN ARRAY(SELECT nextval('event_id') FROM generate_series(1, $7::int))
+    END AS ids
+),
+removed AS (
+    SELECT WHERE false
+),
+states AS (
+    SELECT WHERE false
+)
+SELECT ids, pg_current_xact_id()::xid AS written, now() AS written_at
+FROM numbered
+WHERE CASE
+    WHEN ids IS NOT NULL
+        AND (SELECT count(*) FROM removed) = cardinality($8::xid[])
+        AND (SELECT count(*) FROM states) = cardinality($9::int[])
+        AND cardinality($9::int[]) = cardinality($10::xid[])
+    THEN true
+    -- To read this text as a number is the error that ends the statement.
+    ELSE ('remembered rows have changed, the batch is decided anew'
+          || cardinality($3::int[]))::int IS NULL
+END;

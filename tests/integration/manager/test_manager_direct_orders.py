@@ -9,7 +9,7 @@ from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import Outcome, StartedMessage, WorkerLostMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
-from pubsubflow.store.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from support.harness import chain_of, fence_of, running_managers
 from support.specs import dag, task
 

@@ -10,8 +10,8 @@ from pubsubflow.errors import StoreLocked
 from pubsubflow.manager.batch import BatchProcessor
 from pubsubflow.manager.inbox import InboxItem
 from pubsubflow.model.wire.commands import StartRun
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.database import begin_transaction
-from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.named_queries import SQL
 from support.harness import post, process_batch
 from support.specs import dag, task, uri

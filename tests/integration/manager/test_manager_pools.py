@@ -13,8 +13,8 @@ from pubsubflow.model.spec import RetryPolicy
 from pubsubflow.model.wire.commands import CancelRun, ClearTasks, DeletePool, SetPool, StartRun
 from pubsubflow.model.wire.messages import Outcome, TaskError, encode
 from pubsubflow.model.wire.waits import Wait, WaitSet
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.database import begin_transaction
-from pubsubflow.store.manager_transaction import ManagerTransaction
 from pubsubflow.store.read.read_models import ReadModels
 from support.specs import dag, task
 

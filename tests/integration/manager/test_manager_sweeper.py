@@ -12,8 +12,8 @@ from pubsubflow.model.wire.commands import StartRun
 from pubsubflow.model.wire.heartbeat import Heartbeat
 from pubsubflow.model.wire.messages import StartedMessage, encode
 from pubsubflow.model.wire.subjects import Subjects
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
 from pubsubflow.store.clock import StoreClock
-from pubsubflow.store.manager_transaction import ManagerTransaction
 from support.harness import ManagerHarness, chain_of, running, running_managers
 from support.specs import dag, task
 

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from pubsubflow.errors import ConfigError, StoreConflict, StoreUnavailable
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.statements import BATCH, batch_statement, remembered_statement
 from pubsubflow.store.database import Database, begin_transaction
-from pubsubflow.store.manager_transaction import BATCH, ManagerTransaction, batch_statement
 from pubsubflow.store.named_queries import SQL
 from pubsubflow.store.servers.array_types import ARRAY_TYPES
 from pubsubflow.store.servers.settings import PostgresSettings
@@ -233,7 +234,9 @@ async def test_no_statement_needs_a_look_at_the_types_of_the_server(database, mo
         )
         assert {row["name"]: (row["array"], row["element"]) for row in catalog} == ARRAY_TYPES
         monkeypatch.setattr(asyncpg.Connection, "_introspect_types", refuse)
-        for query in (*SQL.values(), batch_statement(BATCH), batch_statement(BATCH, single=True)):
+        builders = (batch_statement, remembered_statement)
+        built = [build(BATCH, single=single) for build in builders for single in (False, True)]
+        for query in (*SQL.values(), *built):
             await connection.prepare(query)
 
 
@@ -246,6 +249,7 @@ async def test_arrays_of_all_types_come_back(database):
         "int4": [-1, None, 2**31 - 1],
         "int8": [-(2**63), 2**63 - 1],
         "float8": [0.5, None],
+        "xid": [3, None, 2**32 - 1],
         "timestamptz": [moment, None],
         "uuid": [UUID(int=1)],
         "jsonb": [{"a": [1, None]}, None, 'é,{}"'],

@@ -13,7 +13,13 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from pubsubflow.store.manager_transaction import BATCH, SEVERAL, batch_statement
+from pubsubflow.store.batches.statements import (
+    BATCH,
+    REMEMBERED_ARGUMENTS,
+    SEVERAL,
+    batch_statement,
+    remembered_statement,
+)
 from pubsubflow.store.named_queries import SQL
 
 pytestmark = pytest.mark.anyio
@@ -155,14 +161,27 @@ async def test_a_batch_is_written_by_the_parts_that_it_fills(big):
         statement = await big.prepare(batch_statement([name]))
         single = await big.prepare(batch_statement([name], single=True))
         types = [each.name for each in statement.get_parameters()]
-        of_rows = [each if name == SEVERAL else each.removesuffix("[]") for each in types]
+        of_rows = [each if name in SEVERAL else each.removesuffix("[]") for each in types]
         assert [each.name for each in single.get_parameters()] == of_rows
         assert len(statement.get_parameters()) == width, name
+        remembered = await big.prepare(remembered_statement([name]))
+        own = remembered.get_parameters()[REMEMBERED_ARGUMENTS:]
+        assert own == statement.get_parameters(), name
 
     def bare(text):
         return " ".join(re.sub(r"--.*", "", text).split())
 
     assert bare(batch_statement(BATCH)) == bare(SQL["write_batch"])
+
+
+@pytest.mark.parametrize("single", [False, True])
+async def test_a_remembered_batch_reads_no_big_table_whole(big, single):
+    name = f"remembered_{single}".lower()
+    statement = remembered_statement(BATCH, single=single)
+    await big.execute(f"PREPARE {name} AS {statement}")
+    nulls = ", ".join("NULL" for _ in (await big.prepare(statement)).get_parameters())
+    plan = await big.fetchval(f"EXPLAIN (FORMAT JSON) EXECUTE {name}({nulls})")
+    assert not {table for table in whole(msgspec.json.decode(plan)[0]["Plan"]) if table in BIG}
 
 
 @pytest.mark.parametrize("name", sorted(name for name in SQL if "LOCK TABLE" not in SQL[name]))

@@ -45,7 +45,7 @@ from pubsubflow.model.wire.messages import (
 )  # fmt: skip
 from pubsubflow.model.wire.subjects import Subjects
 from pubsubflow.store.catalog import Catalog
-from pubsubflow.store.database import Database
+from pubsubflow.store.database import Database, begin_transaction
 from support.consumers import start_consumer
 from support.harness import fence_of
 from support.reference.conditions import Event, Run
@@ -91,22 +91,34 @@ class RecordingProcessor(BatchProcessor):
             query = "SELECT id FROM timer WHERE id = ANY($1) ORDER BY id FOR UPDATE"
             there = {row[0] for row in await transaction._connection.fetch(query, list(timers))}
         batch = await super().process(items, transaction)
-        uow = batch.uow
+        calls = [
+            [item.received.dag_id, *_described(item)]
+            for kind in (StartRun, SetPaused, Replay)  # the order in which they are carried out
+            for item in items
+            if isinstance(item.received, kind) and item.error is None
+        ]
+        fired = [
+            [timer.kind, timer.dag, timer.node or 0, timer.key or "", timer.due_at.timestamp()]
+            for number, timer in timers.items()
+            if number in there
+        ]
+        await self._record(transaction, batch.uow, seen, calls, fired)
+        return batch
+
+    async def write(self, prepared, transaction):
+        # One statement, which commits by itself: here with its record, so in a transaction.
+        async with begin_transaction(transaction._connection):
+            seen = await transaction._connection.fetchval("SELECT coalesce(max(id), 0) FROM record")
+            await super().write(prepared, transaction)
+            await self._record(transaction, prepared.uow, seen, [], [])
+
+    async def _record(self, transaction, uow, seen, calls, timers):
         entry = {
             "now": uow.now.timestamp(),
             "seen": seen,
             "gates": list(uow.schedule.dags),
-            "calls": [
-                [item.received.dag_id, *_described(item)]
-                for kind in (StartRun, SetPaused, Replay)  # the order in which they are carried out
-                for item in items
-                if isinstance(item.received, kind) and item.error is None
-            ],
-            "timers": [
-                [timer.kind, timer.dag, timer.node or 0, timer.key or "", timer.due_at.timestamp()]
-                for number, timer in timers.items()
-                if number in there
-            ],
+            "calls": calls,
+            "timers": timers,
             "events": [event.id for event in uow.log.recorded],
             "ended": [
                 [run.version.dag, run.info.run_id]
@@ -116,7 +128,6 @@ class RecordingProcessor(BatchProcessor):
         }
         if any(entry[kind] for kind in ("calls", "timers", "events", "ended")):
             await transaction._connection.execute("INSERT INTO record (entry) VALUES ($1)", entry)
-        return batch
 
 
 def _described(item) -> tuple:

@@ -3,93 +3,34 @@
 Rows are passed by columns (`unnest`), so that a batch of any size is one statement.
 """
 
-import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import asyncpg
-from msgspec import Struct
+from msgspec import Struct, field
 
 from pubsubflow.model.wire.messages import TaskKey
+from pubsubflow.store.batches.statements import BATCH, SEVERAL, batch_statement
 from pubsubflow.store.database import Connection
 from pubsubflow.store.named_queries import SQL
 
 Row = asyncpg.Record
 Rows = Sequence[Sequence[Any]]
-BATCH = {
-    "events": 13,
-    "runs": 13,
-    "run_events": 3,
-    "removed_tasks": 3,
-    "ended_tasks": 14,
-    "live_tasks": 11,
-    "opened_runs": 6,
-    "progressed_runs": 2,
-    "closed_runs": 3,
-    "pending": 4,
-    "condition_states": 4,
-    "dag_states": 5,
-    "changes": 1,
-    "audits": 7,
-    "progress_chunks": 3,
-}
-"""Parts of `write_batch`, in the order of its arguments: name → number of columns."""
-SEVERAL = "dag_states"
-"""The part that one message may fill with several rows: the DAGs that ended and that began."""
-_EXPRESSION = re.compile(r"^(\w+) AS \(\n(.*?)^\)", flags=re.MULTILINE | re.DOTALL)
-_SEVERAL = "counted"  # its expression
-_PARAMETER = re.compile(r"\$(\d+)")
-_COLUMNS = re.compile(r"\bunnest\(([^()]*)\)(\s+AS\s+\w+)?")
-_ANY = re.compile(r"= ANY\((\$\d+::\w+)\[\]\)")
 
 
-def batch_statement(parts: Collection[str], *, single: bool = False) -> str:
-    """Return the statement that writes some parts of a batch: `write_batch` without the others.
+class Builder(Protocol):
+    """Builds the statement that writes some parts of a batch."""
 
-    A batch fills a few parts. The others would cost their arrays, and a plan to start each.
-
-    Args:
-        parts: Their names, of `BATCH`; their columns are its arguments, in the order of `BATCH`.
-        single: Its arguments are the values of one row a part, as in a batch of one message, for
-            which arrays cost both sides twice as much; columns for those of `SEVERAL`.
-    """
-    whole = SQL["write_batch"]
-    numbers: dict[str, str] = {}
-    first = 1
-    for name, width in BATCH.items():
-        if name in parts:
-            for number in range(first, first + width):
-                numbers[str(number)] = f"${len(numbers) + 1}"
-        first += width
-
-    def renumbered(text: str) -> str:
-        return _PARAMETER.sub(lambda found: numbers[found[1]], text)
-
-    # An expression belongs to the part whose arguments it takes.
-    expressions = ",\n".join(
-        f"{name} AS (\n{renumbered(_of_values(text) if single and name != _SEVERAL else text)})"
-        for name, text in _EXPRESSION.findall(whole)
-        if _PARAMETER.findall(text)[0] in numbers
-    )
-    # Without entries of the audit log there is nothing to return.
-    last = whole.splitlines()[-1] if "audits" in parts else "SELECT 1;"
-    return f"WITH\n{expressions}\n{last}"
+    def __call__(self, parts: Collection[str], *, single: bool = False) -> str:
+        """Return the statement; see `batch_statement`."""
 
 
 def _column(values: Sequence[Any]) -> Sequence[Any]:
     """Return a column of nulls as an empty one: unnest fills up what is shorter with nulls."""
     # The driver looks at each element of an array, nulls as well, twice in Python.
     return () if values.count(None) == len(values) else values
-
-
-def _of_values(expression: str) -> str:
-    """Return an expression of `write_batch` for one row in place of columns."""
-
-    def values(columns: re.Match[str]) -> str:
-        return f"(VALUES ({columns[1].replace('[]', '')})){columns[2] or ' AS given'}"
-
-    return _ANY.sub(r"= \1", _COLUMNS.sub(values, expression))
 
 
 class LockedStates(Struct):
@@ -101,12 +42,34 @@ class LockedStates(Struct):
         conditions: DAG → the state of its condition without partitions, null if there is none; of
             all DAGs that subscribe to the datasets.
         awaited: Whether a wait may match one of the events.
+        subscribers: Dataset → the DAGs that subscribe to it, in order.
     """
 
     dags: list[Row]
     event_ids: list[int]
     conditions: dict[int, Row]
     awaited: bool = False
+    subscribers: dict[int, list[int]] = field(default_factory=dict)
+
+
+class Transcript(Struct):
+    """What a transaction has read under its locks, and written: others remember rows by it.
+
+    Attributes:
+        runs: Rows of the runs that are locked.
+        states: What was locked and read of DAGs.
+        parts: The rows that were written, by their parts of `BATCH`.
+        queries: Names of all other statements.
+        version: The version of the rows that were written: the transaction.
+        written_at: When they were.
+    """
+
+    runs: list[Row] = field(default_factory=list)
+    states: list[LockedStates] = field(default_factory=list)
+    parts: dict[str, Rows] = field(default_factory=dict)
+    queries: list[str] = field(default_factory=list)
+    version: int | None = None
+    written_at: datetime | None = None
 
 
 class ManagerTransaction:
@@ -115,6 +78,9 @@ class ManagerTransaction:
     Args:
         connection: The connection.
         timed: Called with the seconds of each statement.
+
+    Attributes:
+        transcript: What it has read and written.
     """
 
     _statements: ClassVar[dict[str, str]] = {}
@@ -124,11 +90,15 @@ class ManagerTransaction:
     ) -> None:
         self._connection = connection
         self._timed = timed
+        self.transcript = Transcript()
 
     async def fetch(self, query: str, *arguments: object) -> list[Row]:
         """Run a named query and return its rows."""
+        self.transcript.queries.append(query)
+        return await self._fetch(SQL[query], *arguments)
+
+    async def _fetch(self, text: str, *arguments: object) -> list[Row]:
         since = perf_counter()
-        text = SQL[query] if query in SQL else self._statements[query]
         rows: list[Row] = await self._connection.fetch(text, *arguments)
         if self._timed is not None:
             self._timed(perf_counter() - since)
@@ -170,10 +140,9 @@ class ManagerTransaction:
         if tasks:
             calls.append(((), *map(list, zip(*sorted(tasks), strict=True))))
         rows = await self.fetch_in_turn("lock_runs", *calls)
-        return (
-            [row for row in rows if row["node"] is None],
-            [row for row in rows if row["node"] is not None],
-        )
+        locked = [row for row in rows if row["node"] is None]
+        self.transcript.runs += locked
+        return locked, [row for row in rows if row["node"] is not None]
 
     async def lock_dag_states(
         self, datasets: Sequence[int], dags: Sequence[int], events: int
@@ -189,13 +158,17 @@ class ManagerTransaction:
         if events:
             calls.append(((), (), events, datasets))
         found = LockedStates([], [], {})
+        if events:
+            found.subscribers = {dataset: [] for dataset in datasets}
         for row in await self.fetch_in_turn("lock_dag_states", *calls):
             if row["version"] is not None:
                 found.dags.append(row)
             elif row["event_ids"] is None:
                 found.conditions[row["dag"]] = row
+                found.subscribers[row["dataset"]].append(row["dag"])
             else:
                 found.event_ids, found.awaited = row["event_ids"], row["awaited"]
+        self.transcript.states.append(found)
         return found
 
     async def write_batch(self, **parts: Rows) -> list[int]:
@@ -207,16 +180,29 @@ class ManagerTransaction:
         Returns:
             The numbers of the entries of the audit log, in their order.
         """
-        filled = [name for name in BATCH if parts[name]]
+        self.transcript.parts = parts
+        filled = [name for name in BATCH if parts.get(name)]
         if not filled:
             return []
-        single = all(len(parts[name]) == 1 or name == SEVERAL for name in filled)
-        query = "+".join(("write_batch", *filled, "single" if single else ""))
-        if query not in self._statements:
-            self._statements[query] = batch_statement(filled, single=single)
-        arguments: list[Any] = []
-        for name in filled:
-            is_row = single and name != SEVERAL
-            arguments += parts[name][0] if is_row else map(_column, zip(*parts[name], strict=True))
-        rows = await self.fetch(query, *arguments)
+        text, arguments = self._statement("write_batch", batch_statement, filled, parts)
+        rows = await self._fetch(text, *arguments)
+        self._note_written(rows)
         return [row["id"] for row in rows] if parts["audits"] else []
+
+    def _statement(
+        self, query: str, build: Builder, filled: Sequence[str], parts: Mapping[str, Rows]
+    ) -> tuple[str, list[Any]]:
+        """Return the statement that writes parts, and their arguments."""
+        single = all(len(parts[name]) == 1 or name in SEVERAL for name in filled)
+        name = "+".join((query, *filled, "single" if single else ""))
+        if name not in self._statements:
+            self._statements[name] = build(filled, single=single)
+        arguments: list[Any] = []
+        for each in filled:
+            is_row = single and each not in SEVERAL
+            arguments += parts[each][0] if is_row else map(_column, zip(*parts[each], strict=True))
+        return self._statements[name], arguments
+
+    def _note_written(self, rows: Sequence[Row]) -> None:
+        self.transcript.version = rows[0]["written"]
+        self.transcript.written_at = rows[0]["written_at"]

@@ -1,0 +1,1 @@
+"""Batches of the manager: their transaction, statements that write them, remembered rows."""
