@@ -23,6 +23,13 @@ STREAMS = (STREAM_IN, STREAM_TASK, STREAM_EVT)
 _NANOSECONDS = 1_000_000_000
 _EVENT_DAYS = 3
 _EVENT_MAX_BYTES = 512 * 1024 * 1024
+# A stream keeps an index of its subjects in memory, and each event and run has one of its own. So
+# they are stored under 8 of each kind, by a hash: all messages of a run under the same one. Core
+# subscribers see the subjects as published. A server before 2.10 ignores this.
+_EVENT_STORED_AS = {
+    "src": "psf.evt.*.*",
+    "dest": "psf.evt.{{wildcard(1)}}.{{partition(8,2)}}",
+}
 _MAX_WAITING_PULLS = 4_096
 _API_SECONDS = 2.0
 
@@ -112,6 +119,7 @@ def stream_configs(replicas: int) -> list[Config]:
         {
             "name": STREAM_EVT,
             "subjects": ["psf.evt.>"],
+            "subject_transform": _EVENT_STORED_AS,
             "retention": "limits",
             "max_age": _EVENT_DAYS * 24 * 3600 * _NANOSECONDS,
             "max_bytes": _EVENT_MAX_BYTES,

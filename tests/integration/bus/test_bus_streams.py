@@ -1,11 +1,13 @@
 """The configurations of the streams."""
 
 import json
+from uuid import uuid4
 
 import msgspec
 import pytest
 
 from pubsubflow.bus import STREAM_EVT, STREAM_IN, STREAM_TASK, Bus
+from pubsubflow.bus.streams import find_next
 from pubsubflow.errors import BusUnavailable, ConfigError
 
 pytestmark = pytest.mark.anyio
@@ -32,6 +34,35 @@ async def test_streams_are_as_designed_and_making_them_twice_changes_nothing(bus
     assert (events["max_age"], events["discard"]) == (3 * 86400 * 10**9, "old")
     assert events["max_bytes"] == 512 * 1024 * 1024
     assert infos[STREAM_IN]["state"]["messages"] == 1
+
+
+async def test_events_of_many_subjects_are_stored_under_few(bus):
+    """A stream keeps each of its subjects in memory."""
+    runs = [f"psf.evt.run.{uuid4()}" for _ in range(100)]
+    heard = []
+    async with await bus.subscribe("psf.evt.>", lambda message: heard.append(message.subject)):
+        for subject in runs:
+            await bus.publish_durable(subject, b"{}")
+        await bus.flush()
+    assert heard == runs
+    request = json.dumps({"subjects_filter": "psf.evt.>"}).encode()
+    stored = json.loads(await bus.request(f"$JS.API.STREAM.INFO.{STREAM_EVT}", request, 5))
+    assert stored["state"]["subjects"].keys() <= {f"psf.evt.run.{part}" for part in range(8)}
+    assert sum(stored["state"]["subjects"].values()) == stored["state"]["messages"] == 100
+
+
+async def test_a_stream_that_stores_events_as_they_are_published_is_brought_up_to_date(bus):
+    """As one that an earlier version made."""
+    config = (await stream_info(bus, STREAM_EVT))["config"]
+    del config["subject_transform"]
+    await bus.request(f"$JS.API.STREAM.UPDATE.{STREAM_EVT}", json.dumps(config).encode(), 5)
+    assert "subject_transform" not in (await stream_info(bus, STREAM_EVT))["config"]
+    await bus.publish_durable("psf.evt.run.before", b"{}")
+    await bus.ensure_streams()
+    await bus.publish_durable("psf.evt.run.after", b"{}")
+    assert (await stream_info(bus, STREAM_EVT))["state"]["messages"] == 2
+    assert await find_next(bus, STREAM_EVT, "psf.evt.run.before", 1) is not None
+    assert await find_next(bus, STREAM_EVT, "psf.evt.run.after", 1) is None
 
 
 async def test_settings_that_differ_are_brought_up_to_date(bus):

@@ -151,12 +151,14 @@ async def test_what_happened_is_published_as_cloud_events(harness):
         (subject, from_binary_event(HTTPMessage(headers, data)), headers)
         for subject, headers, data in heard
     ]
-    assert [subject for subject, _, _ in published] == [
-        f"psf.evt.run.{run_id}",
-        f"psf.evt.run.{run_id}",
-        f"psf.evt.dataset.{published[2][1].get_id()}",
+    stored_as = [subject for subject, _, _ in published]
+    assert stored_as[0] == stored_as[1]
+    assert [subject.split(".")[:3] for subject in stored_as[1:]] == [
+        ["psf", "evt", "run"],
+        ["psf", "evt", "dataset"],
     ]
     began, ended, emitted = (event for _, event, _ in published)
+    assert [each.get_extension("runid") for each in (began, ended)] == [str(run_id)] * 2
     assert began.get_type() == "org.pubsubflow.run.running"
     assert ended.get_type() == "org.pubsubflow.run.success"
     assert began.get_id() != ended.get_id()
