@@ -220,6 +220,24 @@ class Stack:
         found["total"] = sum(found.values())
         return {kind: round(size, 1) for kind, size in found.items()}
 
+    def memory_part_megabytes(self, part: str) -> dict[str, float]:
+        """Return a part of the proportional set size by kind of process.
+
+        Args:
+            part: As Linux names it: `Pss_Anon`, `Pss_File`, `Pss_Shmem`.
+        """
+        found: dict[str, float] = {}
+        for process in self.processes():
+            try:
+                kind = process.name()
+                text = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                continue
+            sizes = (line.split() for line in text.splitlines())
+            kibibytes = sum(int(words[1]) for words in sizes if words[0] == f"{part}:")
+            found[kind] = found.get(kind, 0) + kibibytes / 1024
+        return found
+
 
 def repeat(times: int, measure: Callable[[], float]) -> list[float]:
     """Measure several times, after one that does not count."""
