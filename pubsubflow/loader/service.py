@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 
 _FILES_A_SAVE = 200
 _FILES_AN_ADVANCE = 1_000
+_FILES_A_TURN = 250
 _GATHER_SECONDS = 0.1
 _START_GATHER_SECONDS = 0.5
 """The same before the first are stored: what is stored of them serves no one yet."""
@@ -334,8 +335,7 @@ class Loader:
             self._settled = anyio.Event()
             for bundle in list(self._state.snapshot.bundles.values()):
                 try:
-                    prepare = partial(self._cache.prepare, bundle.hash, bundle.manifest)
-                    await to_thread.run_sync(prepare)
+                    await to_thread.run_sync(self._cache.prepare, bundle.hash, bundle.manifest)
                 except OSError as error:
                     log.warning("loader.spare_failed", error=str(error))
 
@@ -373,7 +373,11 @@ class Loader:
 
         After the imports: thousands of these DAGs would hold up what has changed.
         """
-        self._state.move_unchanged()
+        for number, file in enumerate(self._state.behind()):
+            if not number % _FILES_A_TURN:
+                await anyio.lowlevel.checkpoint()  # the API answers for what is stored meanwhile
+            self._state.move(file)
+        await anyio.lowlevel.checkpoint()
         for bundle, files in self._state.changes().advance.items():
             await self._store_bundle(bundle)
             for first in range(0, len(files), _FILES_AN_ADVANCE):

@@ -171,18 +171,20 @@ class LoaderState:
             return True
         return entry.retry_at is not None and entry.retry_at <= now
 
-    def move_unchanged(self) -> None:
-        """Move all imports whose bundle has another one in its place that is the same for them.
-
-        Once what has changed is stored: thousands of files that stay the same would hold it up.
-        """
-        for file in list(self._imports):
-            self.move(file)
+    def behind(self) -> list[str]:
+        """Return the files whose imports are of another bundle than that of the snapshot."""
+        return [
+            file
+            for file, entry in self._imports.items()
+            if entry.result.loaded.bundle != self.snapshot.bundle_of(file).hash
+        ]
 
     def move(self, file: str) -> None:
         """Move an import to the bundle of the snapshot, if that is the same for it."""
-        entry, bundle = self._imports[file], self.snapshot.bundle_of(file)
-        loaded = entry.result.loaded
+        entry = self._imports.get(file)
+        if entry is None:
+            return
+        bundle, loaded = self.snapshot.bundle_of(file), entry.result.loaded
         if loaded.bundle == bundle.hash or loaded.error is not None:
             return
         if not self._reads_differ(entry, bundle):
