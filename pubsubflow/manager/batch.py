@@ -26,7 +26,7 @@ from pubsubflow.manager.outbox.changes import encode_changes
 from pubsubflow.manager.outbox.direct_orders import DirectOrders
 from pubsubflow.manager.outbox.orders import build_orders
 from pubsubflow.manager.persistence.load import IdAllocator, RunLocks, load_publishers, lock_runs
-from pubsubflow.manager.persistence.save import save
+from pubsubflow.manager.persistence.save import is_saved_at_once, save
 from pubsubflow.manager.runs.clearing import save_cleared
 from pubsubflow.manager.runs.pools import SlotAllocator
 from pubsubflow.manager.runs.tag_limits import limit_by_tags
@@ -38,7 +38,7 @@ from pubsubflow.model.runs.plan import MAX_MAP_LENGTH
 from pubsubflow.model.traces import NoTracing, Tracing
 from pubsubflow.model.wire.messages import TaskMessage
 from pubsubflow.store.batches.manager_transaction import ManagerTransaction
-from pubsubflow.store.batches.remembered import RememberedTransaction
+from pubsubflow.store.batches.remembered import NotRememberedError, RememberedTransaction
 
 _KINDS = tuple(dict.fromkeys(HANDLERS.values()))
 
@@ -112,9 +112,12 @@ class BatchProcessor:
         """Write and commit a batch that was decided from memory.
 
         Raises:
-            NotRememberedError: What it was decided by has changed; the items must be reset.
+            NotRememberedError: What it was decided by has changed, or it takes further statements;
+                the items must be reset.
         """
         uow = prepared.uow
+        if not is_saved_at_once(uow):
+            raise NotRememberedError("further statements")
         await save(uow, transaction, encode_changes(uow))
         for event in uow.log.recorded:
             event.id = transaction.event_ids[event.id - 1]

@@ -63,6 +63,11 @@ async def save(uow: UnitOfWork, transaction: ManagerTransaction, changes: bytes 
         await transaction.write("name_instances", uow.runs.named)
 
 
+def is_saved_at_once(uow: UnitOfWork) -> bool:
+    """Whether nothing follows `write_batch` when a unit of work is saved."""
+    return not (uow.checks.released or uow.runs.annotations or uow.runs.named)
+
+
 def _schedule_rows(drafts: Sequence[RunDraft], uow: UnitOfWork) -> Iterator[_Statement]:
     """Yield what becomes of runs that collected events, of queued runs and of stored events."""
     schedule = uow.schedule

@@ -136,12 +136,12 @@ class RememberedTransaction(ManagerTransaction):
     def _compared(self, parts: dict[str, Rows]) -> list[Any]:
         """Return the arguments of `write_remembered` itself."""
         found = self.transcript.states
-        states = [(row["dag"], row["written"]) for each in found for row in each.dags]
+        states = {row["dag"]: row["written"] for each in found for row in each.dags}
         removed = {(run, node, map_index) for run, node, map_index in parts["removed_tasks"]}
         conditions = {dag for dag, *_ in parts["condition_states"]}
         used = {dag for dag, row in self._conditions.items() if row.state is not None}
         # What has led to a decision, and is not changed by it, would not be compared.
-        if removed != self._tasks.keys() or not used <= conditions:
+        if removed != self._tasks.keys() or not used <= conditions <= self._conditions.keys():
             raise NotRememberedError("unchanged")
         run = self.transcript.runs[0] if self.transcript.runs else None
         ordered = sorted(self._subscribers.items())
@@ -149,8 +149,8 @@ class RememberedTransaction(ManagerTransaction):
         return [
             None if run is None else run["run"],
             None if run is None else run["written"],
-            [dag for dag, _ in states],
-            [written for _, written in states],
+            [*states],
+            [*states.values()],
             [dataset for dataset, _ in ordered],
             [dag for _, dags in ordered for dag in dags],
             self._events,

@@ -218,6 +218,23 @@ async def test_a_run_with_an_input_of_many_events_is_decided_from_memory(harness
     assert await harness.states() == ["success"] * 9
 
 
+async def test_names_of_instances_are_kept_which_are_written_after_the_batch(harness):
+    await harness.load(dag("d", task("t", over=[40])))
+    await harness.call(StartRun("d"))
+    for index in range(40):
+        fields = {"map_name": f"name {index}"} if index % 5 == 1 else {}
+        order = await harness.order("t", map_index=index)
+        order.delivery.ack()
+        await harness.report(order.result(**fields))
+    assert outcomes(harness)["decided_anew"] > 0
+    assert outcomes(harness)["written"] > 0
+    names = await harness.rows("SELECT map_index, map_name FROM task ORDER BY map_index")
+    assert [tuple(row) for row in names] == [
+        (index, f"name {index}" if index % 5 == 1 else None) for index in range(40)
+    ]
+    assert await harness.states() == ["success"]
+
+
 async def test_a_large_run_is_decided_from_memory_chunk_by_chunk(harness):
     names = [f"t{number}" for number in range(600)]
     await harness.load(dag("d", *map(task, names), task("last", *names)))
