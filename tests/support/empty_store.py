@@ -1,9 +1,10 @@
 """A store for batches without servers."""
 
 from collections import defaultdict
+from datetime import UTC, datetime
 
 from pubsubflow.model.wire.messages import encode
-from pubsubflow.store.batches.manager_transaction import ManagerTransaction
+from pubsubflow.store.batches.manager_transaction import ManagerTransaction, Transcript
 
 
 class EmptyStore(ManagerTransaction):
@@ -11,10 +12,11 @@ class EmptyStore(ManagerTransaction):
 
     def __init__(self, **answers) -> None:
         self.queries: list[str] = []
+        self.transcript = Transcript()
         self._answers = defaultdict(list, answers)
 
     async def fetch(self, query, *arguments):
-        self.queries.append(query.partition("+")[0])
+        self.queries.append(query)
         if query == "register_datasets":
             return [{"uri": uri, "id": number} for number, uri in enumerate(arguments[0], 1)]
         if query == "allocate_run_ids":
@@ -22,6 +24,12 @@ class EmptyStore(ManagerTransaction):
         if query == "claim_idempotency_keys":
             return [{"key": key} for key in arguments[0]]
         return self._answers[query]
+
+    async def _fetch(self, *_):
+        # The one statement without a name of its own, made of the parts that are filled.
+        self.queries.append("write_batch")
+        written = {"written": 1, "written_at": datetime.now(UTC)}
+        return [written | row for row in self._answers["write_batch"] or [{}]]
 
     async def fetch_in_turn(self, query, *calls):
         self.queries.append(query)
