@@ -23,7 +23,7 @@ def stuck():
     def folder():
         return ""
 
-    @task(timeout=timedelta(seconds=0.3))
+    @task(timeout=timedelta(seconds=1))
     def timed_out(place):
         print("before")
         try:
@@ -31,7 +31,7 @@ def stuck():
         finally:
             print("cleaned up")
 
-    @task(timeout=timedelta(seconds=0.3))
+    @task(timeout=timedelta(seconds=1))
     async def timed_out_async(place):
         print("before")
         try:
@@ -39,7 +39,7 @@ def stuck():
         finally:
             print("cleaned up")
 
-    @task(timeout=timedelta(seconds=0.3))
+    @task(timeout=timedelta(seconds=1))
     async def stubborn(place):
         while True:
             try:
@@ -47,7 +47,7 @@ def stuck():
             except BaseException:
                 print("never")
 
-    @task(timeout=timedelta(seconds=0.3))
+    @task(timeout=timedelta(seconds=1))
     async def blocks(place):
         time.sleep(1000)
 
@@ -138,21 +138,21 @@ async def test_a_task_that_takes_too_long_fails(manager, worker, dag, name):
     assert (result.outcome, result.error.type, result.error.message, result.error.final) == (
         Outcome.FAILED,
         "TimeoutError",
-        "timed out after 0.3 s",
+        "timed out after 1 s",
         False,
     )
     lines = [line.strip() for line in STUCK.splitlines()]
     wait = {"timed_out": "time.sleep(1000)", "timed_out_async": "await anyio.sleep(1000)"}[name]
     assert result.error.traceback.startswith("Stopped here (most recent call last):")
     assert f'dags.py", line {lines.index(wait) + 1}, in {name}' in result.error.traceback
-    assert 0.29 <= result.ended_at - result.started_at < 2
+    assert 0.99 <= result.ended_at - result.started_at < 3
     assert manager.texts(order) == ["before", "cleaned up"]
 
 
 async def test_a_task_that_ignores_its_end_is_left_behind(manager, worker, dag):
     beside = await manager.send(manager.order(dag, "waits_async", inputs={"folder": ""}))
     result = await manager.run(dag, "stubborn", inputs={"folder": ""})
-    assert result.error.message == "timed out after 0.3 s"
+    assert result.error.message == "timed out after 1 s"
     assert (beside.run, beside.node) not in manager.results
     manager.cancel(beside.run)
     assert (await manager.result(beside)).outcome == Outcome.CANCELLED
@@ -162,7 +162,7 @@ async def test_a_task_that_blocks_the_loop_ends_with_its_process(manager, worker
     beside = await manager.send(manager.order(dag, "waits_async", inputs={"folder": ""}))
     (runner,) = await until_up(manager, beside)
     result = await manager.run(dag, "blocks", inputs={"folder": ""})
-    assert result.error.message == "timed out after 0.3 s"
+    assert result.error.message == "timed out after 1 s"
     await gone(runner)
     await manager.until(
         lambda: len([each for each in manager.texts(beside) if each.isdigit()]) == 2
