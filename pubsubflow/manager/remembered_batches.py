@@ -22,6 +22,7 @@ from pubsubflow.store.batches.remembered import NotRememberedError, RememberedTr
 from pubsubflow.store.batches.row_memory import RowMemory
 from pubsubflow.store.database import Connection, translate_errors
 
+_FEW_ITEMS = 2
 _MANY_ITEMS = 16
 _MAX_EVENTS = 16
 _KEPT = 10_000
@@ -68,6 +69,7 @@ class RememberedBatches:
         self._memory = RowMemory()
         self._misses: Recent[Key, _Misses] = Recent(_KEPT)
         self._new: Key | None = None
+        self._items = 0
 
     def forget(self) -> None:
         """Forget all rows: a server that a new connection leads to may be another one."""
@@ -92,8 +94,10 @@ class RememberedBatches:
             StoreUnavailable: The connection broke; the statement may have been carried out.
         """
         self._new = None
-        memory = self._memory
-        key = _key(batch[0], memory) if len(batch) == 1 else None
+        memory, before, self._items = self._memory, self._items, len(batch)
+        # After a larger one more are on their way, which gather while a transaction runs.
+        alone = self._items == 1 and before <= _FEW_ITEMS
+        key = _key(batch[0], memory) if alone else None
         if key is None:
             return None
         misses = self._misses.get(key)
