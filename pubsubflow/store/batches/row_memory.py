@@ -144,7 +144,10 @@ class RowMemory:
         for run, _, dag_version, progress, info, source in parts["opened_runs"]:
             self._put_run(RunRow(run, dag_version, progress, info, source, version))
         for run, progress in parts["progressed_runs"]:
-            row = locked[run]
+            row = locked.get(run)
+            if row is None:  # another statement has read it
+                self.runs.pop(run)
+                continue
             known = RunRow(run, row["version"], progress, row["info"], row["source"], version)
             self._put_run(known)
         for run, _, _ in parts["closed_runs"]:
